@@ -1,0 +1,31 @@
+//! The nouns and their transitions: no I/O, no clock, no async, no logging.
+//! Everything else imports this module; it imports nothing of ours.
+
+mod activity;
+mod amount;
+pub mod birth;
+mod blueprint;
+mod claim;
+mod container;
+mod duration;
+mod error;
+mod id;
+mod image;
+mod moment;
+mod name;
+mod observation;
+mod port;
+
+pub use activity::{Activity, CheckIn};
+pub use amount::{parse_cpus, parse_memory};
+pub use blueprint::{Blueprint, File, Limits};
+pub use claim::Claim;
+pub use container::{Container, Status, Stop, StopOrder, StoppedBy, status};
+pub use duration::{IdleTimeout, format_duration, parse_duration};
+pub use error::{Error, Kind, Result};
+pub use id::{ContainerId, EngineId, HostName, Reference};
+pub use image::Image;
+pub use moment::{Moment, Stamp};
+pub use name::Name;
+pub use observation::{EngineState, Observation};
+pub use port::{Port, Protocol};

@@ -1,0 +1,185 @@
+//! The container: what Spindown keeps of it, and how its status follows from that and from what the engine shows.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use time::OffsetDateTime;
+
+use super::{ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
+
+/// What a container is doing, in Spindown's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Up, with its ports open.
+    Running,
+    /// Up, its processes halted.
+    Frozen,
+    /// Told to stop, not down yet.
+    Stopping,
+    /// Down, its file system kept.
+    Stopped,
+    /// Known to Spindown, unknown to the engine: removed behind our back.
+    Missing,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Frozen, Self::Stopping, Self::Stopped, Self::Missing];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Frozen => "frozen",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// Who or what brought a container down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoppedBy {
+    /// The idle policy.
+    Idle,
+    /// A person, through Spindown or behind its back.
+    User,
+    /// It ended by itself.
+    Own,
+    /// It went down with the engine or the machine.
+    Host,
+}
+
+impl StoppedBy {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::User => "user",
+            Self::Own => "self",
+            Self::Host => "host",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Idle, Self::User, Self::Own, Self::Host].into_iter().find(|by| by.as_str() == text)
+    }
+}
+
+/// An order to stop that has not been seen done yet. Kept in the store, so that a restart does not forget it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopOrder {
+    /// `Idle` or `User`.
+    pub by: StoppedBy,
+    /// When it was given.
+    pub at: OffsetDateTime,
+}
+
+/// How a container came down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Who did it.
+    pub by: StoppedBy,
+    /// When it was down.
+    pub at: OffsetDateTime,
+    /// Whether Spindown had ordered it; otherwise `by` is inferred, and may be corrected by what is learned later.
+    pub ordered: bool,
+}
+
+/// What Spindown keeps of one container beside what the engine holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its id for life.
+    pub id: ContainerId,
+    /// Rises with each write; a write over a newer version is refused.
+    pub version: u64,
+    /// The host it is on.
+    pub host: HostName,
+    /// The engine's id there.
+    pub engine_id: EngineId,
+    /// Its name when last seen.
+    pub name: Name,
+    /// The image it was made from.
+    pub image: String,
+    /// Its published ports, its for life.
+    pub ports: Vec<Port>,
+    /// Its address on Spindown's network, its for life.
+    pub address: Option<Ipv4Addr>,
+    /// Whom it belongs to.
+    pub owner: String,
+    /// The labels its users gave it.
+    pub labels: BTreeMap<String, String>,
+    /// After how much idleness it is stopped.
+    pub idle_timeout: IdleTimeout,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// Fingerprints of its SSH host keys, once they are known.
+    pub ssh_host_keys: Vec<String>,
+    /// An order to stop that is not done yet.
+    pub stopping: Option<StopOrder>,
+    /// How it last came down; `None` while it is up.
+    pub stopped: Option<Stop>,
+}
+
+/// The status that follows from an order to stop and from what the engine shows.
+pub fn status(ordered_to_stop: bool, seen: Option<EngineState>) -> Status {
+    match seen {
+        None => Status::Missing,
+        Some(state) if ordered_to_stop && state.is_up() => Status::Stopping,
+        Some(EngineState::Running) => Status::Running,
+        Some(EngineState::Paused) => Status::Frozen,
+        Some(EngineState::Removing) => Status::Stopping,
+        Some(EngineState::Created | EngineState::Exited) => Status::Stopped,
+    }
+}
+
+/// Whom a container belongs to whose owner is not known.
+const DEFAULT_OWNER: &str = "admin";
+
+impl Container {
+    /// The labels with which the container is born: the facts from which [`Container::adopt`] restores it.
+    pub fn birth_labels(
+        instance: &str,
+        id: &ContainerId,
+        owner: &str,
+        idle_timeout: IdleTimeout,
+        labels: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let facts = [
+            (birth::MANAGED, instance.to_owned()),
+            (birth::ID, id.to_string()),
+            (birth::OWNER, owner.to_owned()),
+            (birth::IDLE_TIMEOUT, idle_timeout.to_string()),
+        ];
+        let facts = facts.into_iter().map(|(key, value)| (key.to_owned(), value));
+        facts.chain(labels.iter().map(|(k, v)| (format!("{}{k}", birth::LABEL_PREFIX), v.clone()))).collect()
+    }
+
+    /// What is known of a container of which only the engine knows: its facts of birth, read from its labels.
+    pub fn adopt(seen: &Observation, host: HostName, default_timeout: IdleTimeout) -> Self {
+        let labels = seen.labels.iter();
+        let label = |name: &str| seen.labels.get(name).map(String::as_str);
+        Self {
+            id: seen.id.clone(),
+            version: 0,
+            host,
+            engine_id: seen.engine_id.clone(),
+            name: seen.name.clone(),
+            image: seen.image.clone(),
+            ports: seen.ports.clone(),
+            address: seen.address,
+            owner: label(birth::OWNER).unwrap_or(DEFAULT_OWNER).to_owned(),
+            labels: labels
+                .filter_map(|(k, v)| Some((k.strip_prefix(birth::LABEL_PREFIX)?.to_owned(), v.clone())))
+                .collect(),
+            idle_timeout: label(birth::IDLE_TIMEOUT)
+                .and_then(|t| IdleTimeout::parse(t).ok())
+                .unwrap_or(default_timeout),
+            created_at: seen.created_at,
+            ssh_host_keys: Vec::new(),
+            stopping: None,
+            stopped: None,
+        }
+    }
+}

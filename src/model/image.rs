@@ -1,0 +1,24 @@
+//! An image, as far as handing out containers needs to know it.
+
+use std::collections::BTreeMap;
+
+use super::Protocol;
+
+/// The label that names the user whose `authorized_keys` are filled.
+const SSH_USER_LABEL: &str = "spindown.ssh.user";
+
+/// What an image says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The ports it exposes.
+    pub exposed: Vec<(u16, Protocol)>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// The user who logs in: the one the label names, root without it.
+    pub fn ssh_user(&self) -> &str {
+        self.labels.get(SSH_USER_LABEL).map_or("root", String::as_str)
+    }
+}
