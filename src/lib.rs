@@ -4,4 +4,5 @@ pub mod clock;
 pub mod engine;
 pub mod firewall;
 pub mod model;
+pub mod policy;
 pub mod store;

@@ -1,0 +1,7 @@
+//! Decisions, as functions of what they are given, the time included. Imports only `model`.
+
+pub mod cause;
+pub mod idle;
+pub mod placement;
+pub mod retry;
+pub mod watch;
