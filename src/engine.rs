@@ -91,6 +91,9 @@ pub trait Engine: Send + Sync {
     /// When the present run of the engine began, where that can be told.
     async fn started_at(&self) -> Result<Option<OffsetDateTime>>;
 
+    /// The memory in bytes that its machine could still give, where that can be told.
+    async fn free_memory(&self) -> Result<Option<u64>>;
+
     /// The tags of all its images, sorted.
     async fn images(&self) -> Result<Vec<String>>;
 

@@ -5,4 +5,6 @@ pub mod engine;
 pub mod firewall;
 pub mod model;
 pub mod policy;
+pub mod reconcile;
+pub mod service;
 pub mod store;

@@ -10,6 +10,8 @@ pub enum Kind {
     Invalid,
     /// No or wrong credentials.
     Unauthorized,
+    /// The caller may not do this, or not from there.
+    Forbidden,
     /// The thing named is not there.
     NotFound,
     /// The present state forbids it: a name in use, an illegal transition, a taken port.

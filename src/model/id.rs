@@ -1,6 +1,6 @@
 //! The ids: Spindown's own, the engine's, the host's name, and how a caller may name a container.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 use super::{Error, Name, Result};
 
@@ -36,6 +36,13 @@ impl ContainerId {
     }
 }
 
+/// Ordered and hashed like its digits, so that a map can be searched for a prefix.
+impl Borrow<str> for ContainerId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -58,6 +65,13 @@ impl EngineId {
 
     /// The digits.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Ordered and hashed like its digits, so that a map can be searched for a prefix.
+impl Borrow<str> for EngineId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

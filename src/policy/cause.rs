@@ -25,7 +25,7 @@ pub struct Outage {
 
 impl Outage {
     /// Whether what ended at `at` went down with the engine.
-    fn took(&self, at: OffsetDateTime) -> bool {
+    pub fn took(&self, at: OffsetDateTime) -> bool {
         self.restarted && at >= self.lost_at - SHUTDOWN && at <= self.back_at
     }
 }

@@ -1,0 +1,209 @@
+//! The use cases, one noun a file: the only place where policy, engine and store meet. Sees traits, never an adapter.
+//!
+//! Reads come from the [`snapshot`], which the engine's events keep fresh ([`host`]). Every change of a container is made
+//! under its lock, written to the store first, done at the engine, inspected, and put into the snapshot before the
+//! caller gets its answer.
+
+pub mod activity;
+pub mod container;
+pub mod health;
+pub mod host;
+pub mod idle;
+pub mod image;
+mod lock;
+mod record;
+mod snapshot;
+pub mod user;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    sync::Mutex,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Clock,
+    engine::{Engine, NetworkSpec},
+    firewall::Firewall,
+    model::{ContainerId, HostName, IdleTimeout, Limits, Moment},
+    store::Store,
+};
+
+use self::{
+    activity::CheckInLimiter,
+    container::Cursor,
+    health::Vitals,
+    host::Watch,
+    lock::Locks,
+    snapshot::Snapshot,
+    user::{Credentials, Doorman},
+};
+
+/// What the service is told once, at the start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tells apart several Spindowns on one engine; the value of the label `spindown.managed`.
+    pub instance: String,
+    /// The host that the engine is.
+    pub host: HostName,
+    /// The containers' network.
+    pub network: NetworkSpec,
+    /// The host's ports that are handed out.
+    pub ports: RangeInclusive<u16>,
+    /// The address on which they are published.
+    pub bind: IpAddr,
+    /// What a container may use unless its creation says otherwise.
+    pub limits: Limits,
+    /// The memory in bytes that must be left on the host for another container to be started.
+    pub memory_reserve: u64,
+    /// After how much idleness a container is stopped unless it says otherwise.
+    pub idle_timeout: IdleTimeout,
+    /// How often the idle ones are looked for.
+    pub sweep_every: Duration,
+    /// How long a container may take to end by itself when it is stopped.
+    pub stop_grace: Duration,
+    /// How many containers are stopped for idleness at once.
+    pub stops_at_once: usize,
+    /// How many containers are started at once: an engine that starts many slows each of them down.
+    pub starts_at_once: usize,
+    /// How many starts may wait for their turn; more are refused.
+    pub starts_waiting: usize,
+    /// How often touches are written to the store.
+    pub flush_every: Duration,
+    /// How often the engine's list corrects the snapshot.
+    pub drift_every: Duration,
+    /// Who may call.
+    pub admin: Credentials,
+}
+
+/// The service: one per server, shared by everything above it.
+pub struct Spindown {
+    me: Weak<Self>,
+    settings: Settings,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+    firewall: Arc<dyn Firewall>,
+    clock: Arc<dyn Clock>,
+    snapshot: Snapshot,
+    watch: Mutex<Watch>,
+    vitals: Vitals,
+    /// Serialises what changes a container.
+    locks: Locks,
+    /// Serialises inspections of a container, so that a later one is never overwritten by an earlier one.
+    looks: Locks,
+    /// Containers that are being made here and must not be adopted or cleared away meanwhile.
+    in_flight: Mutex<BTreeSet<ContainerId>>,
+    /// Leftovers of creates that did not finish, since when they have been seen.
+    leftovers: Mutex<HashMap<ContainerId, Moment>>,
+    cursor: Mutex<Cursor>,
+    /// The addresses that containers get, in order.
+    addresses: Vec<Ipv4Addr>,
+    check_ins: CheckInLimiter,
+    doorman: Doorman,
+    starts: Semaphore,
+    starts_waiting: Semaphore,
+    stops: Semaphore,
+    sweeping: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Spindown {
+    /// A service over these adapters. It knows nothing of its containers until [`Spindown::meet_engine`] has run.
+    pub fn new(
+        settings: Settings,
+        engine: Arc<dyn Engine>,
+        store: Arc<dyn Store>,
+        firewall: Arc<dyn Firewall>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let now = clock.now();
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            snapshot: Snapshot::default(),
+            watch: Mutex::new(Watch::new(now)),
+            vitals: Vitals::default(),
+            locks: Locks::default(),
+            looks: Locks::default(),
+            in_flight: Mutex::default(),
+            leftovers: Mutex::default(),
+            cursor: Mutex::default(),
+            addresses: settings.network.addresses().collect(),
+            check_ins: CheckInLimiter::new(),
+            doorman: Doorman::new(settings.admin.clone()),
+            starts: Semaphore::new(settings.starts_at_once),
+            starts_waiting: Semaphore::new(settings.starts_at_once + settings.starts_waiting),
+            stops: Semaphore::new(settings.stops_at_once),
+            sweeping: tokio::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            settings,
+            engine,
+            store,
+            firewall,
+            clock,
+        })
+    }
+
+    /// Lets `work` go on beside the caller. The server waits for it when it ends.
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Self>) -> F,
+    ) -> tokio::task::JoinHandle<()> {
+        let me = self.me.upgrade().expect("whoever calls this holds it");
+        self.tasks.spawn(work(me))
+    }
+
+    /// What it was told at the start.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Told when the server is to end: whatever runs on a timer stops then.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Puts the firewall rules in place if they are not.
+    pub async fn ensure_firewall(&self) {
+        let outcome = self.firewall.ensure().await;
+        match &outcome {
+            Ok(true) => tracing::info!("firewall rules put in place"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = error.message(), source = ?error, "firewall rules cannot be put in place")
+            }
+        }
+        self.vitals.firewall_seen(outcome.map(|_| ()));
+    }
+
+    /// Ends: no new work, what runs may finish within `bound`, touches are written. Containers keep running.
+    pub async fn close(&self, bound: Duration) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(bound, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "some stops did not finish in time; they are taken up at the next start"
+            );
+        }
+        self.flush().await;
+    }
+}
+
+/// A lock whose holders leave nothing half-done, so that a panic of one does not matter to the next.
+trait Unpoisoned<T> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, T>;
+}
+
+impl<T> Unpoisoned<T> for Mutex<T> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, T> {
+        self.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,190 @@
+//! Activity: check-ins and other signs of use, when they are written down, and what the judge makes of them.
+
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+
+use governor::{DefaultKeyedRateLimiter, Quota};
+use time::OffsetDateTime;
+
+use super::{Spindown, Unpoisoned, snapshot::Entry};
+use crate::{
+    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Result, Stamp, Status},
+    policy::idle::{Case, Judgement, Sign, Verdict, judge},
+};
+
+/// Check-ins a second that one container may send …
+const CHECK_INS_A_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+/// … and how many at once.
+const CHECK_INS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not zero");
+/// How often the store is asked whether it is there when there is nothing to write.
+const STORE_PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Keeps a container that reports in bursts from slowing the others.
+pub(super) struct CheckInLimiter(DefaultKeyedRateLimiter<ContainerId>);
+
+impl CheckInLimiter {
+    pub(super) fn new() -> Self {
+        Self(DefaultKeyedRateLimiter::keyed(Quota::per_second(CHECK_INS_A_SECOND).allow_burst(CHECK_INS_AT_ONCE)))
+    }
+
+    fn admit(&self, id: &ContainerId) -> Result<()> {
+        self.0
+            .check_key(id)
+            .map_err(|_| Error::new(Kind::TooMany, "too many check-ins at once: once a minute is enough"))
+    }
+
+    /// Forgets whoever has been quiet.
+    fn trim(&self) {
+        self.0.retain_recent();
+    }
+}
+
+/// One sign of use, as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct SignSeen {
+    /// What was seen.
+    pub sign: Sign,
+    /// When.
+    pub at: OffsetDateTime,
+    /// How long ago that is.
+    pub age: Duration,
+    /// The number of connections reported, for a check-in.
+    pub connections: Option<u64>,
+}
+
+/// A stop that failed, as it is shown.
+#[derive(Clone, Debug)]
+pub struct StopTrouble {
+    /// Failures in a row.
+    pub failures: u32,
+    /// What the last one was.
+    pub message: String,
+    /// When it is tried again.
+    pub next_try_at: OffsetDateTime,
+}
+
+/// Why a container is up or down, and what comes next.
+#[derive(Clone, Debug)]
+pub struct ActivityReport {
+    /// The container.
+    pub id: ContainerId,
+    /// What it is doing.
+    pub status: Status,
+    /// Its idle timeout.
+    pub idle_timeout: IdleTimeout,
+    /// The signs seen, the latest first.
+    pub evidence: Vec<SignSeen>,
+    /// Keep or sleep.
+    pub verdict: Verdict,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// When the verdict changes if nothing more happens; `None` if it does not.
+    pub changes_at: Option<OffsetDateTime>,
+    /// A stop that failed and is tried again.
+    pub trouble: Option<StopTrouble>,
+}
+
+impl Spindown {
+    /// Takes a container's report of its connections. The container is the one that has the source address, which it
+    /// keeps for life and no other can get; it must be running.
+    ///
+    /// # Errors
+    /// `NotFound` if the address belongs to no running container, `TooMany` for a burst.
+    pub fn check_in(&self, source: IpAddr, connections: u64) -> Result<ContainerId> {
+        let unknown = || Error::not_found(format!("{source} is not the address of a running container"));
+        let IpAddr::V4(address) = source.to_canonical() else { return Err(unknown()) };
+        let id = self.snapshot.at_address(address).ok_or_else(unknown)?;
+        self.check_ins.admit(&id)?;
+        let now = self.clock.now();
+        let noted = self.snapshot.update(&id, |entry| {
+            let up = matches!(entry.status(), Status::Running | Status::Stopping);
+            if up {
+                entry.check_in(connections, now);
+            }
+            up
+        });
+        if noted == Some(true) { Ok(id) } else { Err(unknown()) }
+    }
+
+    /// Notes that somebody asked for a container.
+    pub(super) fn touch(&self, id: &ContainerId) {
+        let now = self.clock.now();
+        self.snapshot.update(id, |entry| entry.note(Sign::Request, now));
+    }
+
+    /// Writes touches, and what else is not in the store yet. Finds out whether the store is there.
+    pub async fn flush(&self) {
+        let touched: Vec<(ContainerId, Option<Activity>)> = {
+            let snapshot = self.snapshot.read();
+            snapshot.entries().filter(|e| e.unflushed).map(|e| (e.container.id.clone(), e.activity())).collect()
+        };
+        let activities: Vec<_> = touched.into_iter().filter_map(|(id, activity)| Some((id, activity?))).collect();
+        let quiet_for = self.watch.locked().last_store_word.map(|at| self.clock.now().moment.since(at));
+        let outcome = if !activities.is_empty() {
+            self.store.merge_activities(&activities).await
+        } else if quiet_for.is_none_or(|quiet| quiet >= STORE_PING_EVERY) {
+            self.store.ping().await
+        } else {
+            return;
+        };
+        self.store_answered(outcome.is_ok());
+        match outcome {
+            Ok(()) => {
+                for (id, written) in activities {
+                    self.snapshot.update(&id, |entry| entry.unflushed = entry.activity() != Some(written));
+                }
+                self.check_ins.trim();
+                self.save_all().await;
+            }
+            Err(error) => tracing::warn!(
+                touches = activities.len(),
+                error = error.message(),
+                "touches are kept until the store is back"
+            ),
+        }
+    }
+
+    /// What the judge says of a container now.
+    pub(super) fn judge(&self, entry: &Entry, now: Stamp) -> Judgement {
+        let (since, hold) = {
+            let watch = self.watch.locked();
+            (watch.since, watch.hold())
+        };
+        let (evidence, timeout) = (entry.evidence(), entry.container.idle_timeout);
+        judge(&Case { status: entry.status(), timeout, evidence: &evidence, watched_since: since, hold }, now.moment)
+    }
+
+    /// The answer to "why?".
+    ///
+    /// # Errors
+    /// `NotFound` if no container is called `name`.
+    pub fn activity(&self, name: &str) -> Result<ActivityReport> {
+        let id = self.snapshot.find(name)?;
+        let entry = self.snapshot.require(&id)?;
+        let now = self.clock.now();
+        let judgement = self.judge(&entry, now);
+        let mut evidence: Vec<_> = entry.signs.iter().collect();
+        evidence.sort_by_key(|(_, stamp)| std::cmp::Reverse(stamp.moment));
+        Ok(ActivityReport {
+            id,
+            status: entry.status(),
+            idle_timeout: entry.container.idle_timeout,
+            evidence: evidence
+                .into_iter()
+                .map(|(sign, stamp)| SignSeen {
+                    sign: *sign,
+                    at: stamp.at,
+                    age: now.moment.since(stamp.moment),
+                    connections: entry.connections.filter(|_| *sign == Sign::CheckIn),
+                })
+                .collect(),
+            verdict: judgement.verdict,
+            reason: judgement.explain(entry.container.idle_timeout, now.moment),
+            changes_at: judgement.due.map(|due| now.date_of(due)),
+            trouble: entry.trouble.map(|trouble| StopTrouble {
+                failures: trouble.failures,
+                message: trouble.message,
+                next_try_at: trouble.next_try.at,
+            }),
+        })
+    }
+}

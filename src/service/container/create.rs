@@ -1,0 +1,284 @@
+//! Creating: choose a place, claim it, make the container, put the keys in, start it, inspect it. Whatever fails takes
+//! back what was done before it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{AuthorizedKeys, Report};
+use crate::{
+    model::{
+        Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port, Result,
+    },
+    policy::placement,
+    service::{Spindown, Unpoisoned, snapshot::Entry},
+    store::Attempt,
+};
+
+/// For how long an idempotency key is remembered.
+const KEY_LIFE: Duration = Duration::from_secs(24 * 3_600);
+/// How often another place is tried when somebody else was faster, or a stranger holds a port.
+const PLACES: usize = 8;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct NewContainer {
+    /// The image to run.
+    pub image: String,
+    /// Its name; the engine makes one up without it.
+    pub name: Option<Name>,
+    /// Replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// Added to the image's environment.
+    pub env: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who may log in.
+    pub authorized_keys: Option<AuthorizedKeys>,
+    /// After how much idleness it is stopped; the server's default without it.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// Its memory in bytes; the server's default without it.
+    pub memory: Option<u64>,
+    /// Its processors; the server's default without it.
+    pub cpus: Option<f64>,
+}
+
+/// A caller's mark on a create, so that repeating it makes no second container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// Reads the header's value.
+    ///
+    /// # Errors
+    /// `Invalid` if it is empty, longer than 255 bytes or not printable ASCII.
+    pub fn parse(text: &str) -> Result<Self> {
+        if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::invalid("Idempotency-Key: give 1 to 255 printable ASCII characters"))
+        }
+    }
+}
+
+/// What a container gets of its host.
+struct Place {
+    ports: Vec<Port>,
+    address: std::net::Ipv4Addr,
+}
+
+impl Place {
+    fn claims(&self) -> Vec<Claim> {
+        let ports = self.ports.iter().map(|p| Claim::Port(p.host));
+        ports.chain([Claim::Address(self.address)]).collect()
+    }
+}
+
+impl Spindown {
+    /// Makes a container for `owner` and starts it; with a `key` that was used before it answers with that container.
+    ///
+    /// # Errors
+    /// `Unsuitable` if the image is not there or exposes no port; `Conflict` if the name is in use, or the key was used for
+    /// something else; `Exhausted` without a port, an address or memory; `Unavailable` without engine or store.
+    pub async fn create_container(
+        &self,
+        owner: &str,
+        wanted: NewContainer,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Report> {
+        let Some(key) = key else {
+            return self.create_once(ContainerId::from_bits(rand::random()), owner, &wanted).await;
+        };
+        let key = digest(&[owner, &key.0]);
+        let digest = digest(&[&format!("{wanted:?}")]);
+        loop {
+            let now = self.clock.now().at;
+            let attempt = Attempt { id: ContainerId::from_bits(rand::random()), digest: digest.clone(), at: now };
+            let Some(first) = self.store.begin_attempt(&key, &attempt, now - KEY_LIFE).await? else {
+                let outcome = self.create_once(attempt.id.clone(), owner, &wanted).await;
+                if outcome.is_err() {
+                    self.store.abandon_attempt(&key, &attempt.id).await?;
+                }
+                return outcome;
+            };
+            if first.digest != digest {
+                return Err(Error::conflict("Idempotency-Key: this key was used for another request; use a new one"));
+            }
+            // The first one may still be at it.
+            drop(self.locks.lock(&first.id).await);
+            if let Some(entry) = self.snapshot.get(&first.id) {
+                return Ok(self.report(&entry));
+            }
+            // It failed, or its container has been removed since.
+            self.store.abandon_attempt(&key, &first.id).await?;
+        }
+    }
+
+    async fn create_once(&self, id: ContainerId, owner: &str, wanted: &NewContainer) -> Result<Report> {
+        let _lock = self.locks.lock(&id).await;
+        let image = self.engine.image(&wanted.image).await.map_err(|error| match error.kind() {
+            Kind::NotFound => Error::new(
+                Kind::Unsuitable,
+                format!("image: {:?} is not on the host; GET /v1/images lists what is", wanted.image),
+            ),
+            _ => error,
+        })?;
+        if image.exposed.is_empty() {
+            let message = format!("image: {:?} exposes no port, so nobody could reach it", wanted.image);
+            return Err(Error::new(Kind::Unsuitable, message));
+        }
+        self.in_flight.locked().insert(id.clone());
+        let mut avoid = BTreeSet::new();
+        let outcome = loop {
+            match self.create_at_a_place(&id, owner, wanted, &image, &avoid).await {
+                // Somebody else has one of the ports: an address on another place, and not this one again.
+                Err((error, Some(place)))
+                    if error.kind() == Kind::Conflict && avoid.len() < PLACES * place.ports.len() =>
+                {
+                    avoid.extend(place.ports.iter().map(|p| p.host));
+                }
+                Err((error, _)) => break Err(error),
+                Ok(entry) => break Ok(entry),
+            }
+        };
+        self.in_flight.locked().remove(&id);
+        let engine_id = outcome?;
+        self.look_again(&id, &engine_id).await?;
+        tracing::info!(container = %id, image = wanted.image, owner, "container created");
+        Ok(self.report(&self.snapshot.require(&id)?))
+    }
+
+    /// One try. A failure that another place may mend comes with the place.
+    async fn create_at_a_place(
+        &self,
+        id: &ContainerId,
+        owner: &str,
+        wanted: &NewContainer,
+        image: &Image,
+        avoid: &BTreeSet<u16>,
+    ) -> std::result::Result<EngineId, (Error, Option<Place>)> {
+        let place = self.claim_place(id, image, avoid).await.map_err(|e| (e, None))?;
+        let outcome = match self.make(id, owner, wanted, &place).await {
+            Ok(engine_id) => match self.set_up(&engine_id, wanted).await {
+                Ok(()) => return Ok(engine_id),
+                Err((error, started)) => {
+                    let removed = self.engine.remove(&engine_id).await;
+                    if let Err(error) = removed
+                        && error.kind() != Kind::NotFound
+                    {
+                        tracing::warn!(container = %id, error = error.message(), "a half-made container is left for reconcile");
+                    }
+                    (error, started.then_some(place))
+                }
+            },
+            Err(error) => (error, None),
+        };
+        if let Err(error) = self.forget(id).await {
+            tracing::warn!(container = %id, error = error.message(), "the claims of a failed create are left for reconcile");
+        }
+        Err(outcome)
+    }
+
+    /// Chooses ports and an address, and claims them.
+    async fn claim_place(&self, id: &ContainerId, image: &Image, avoid: &BTreeSet<u16>) -> Result<Place> {
+        let settings = &self.settings;
+        let (mut ports, mut addresses) = (avoid.clone(), BTreeSet::new());
+        for (claim, _) in self.store.claims(&settings.host).await? {
+            take(claim, &mut ports, &mut addresses);
+        }
+        for _ in 0..PLACES {
+            let place = {
+                let mut cursor = self.cursor.locked();
+                let chosen = placement::choose_ports(settings.ports.clone(), &ports, cursor.port, image.exposed.len());
+                let Some(chosen) = chosen else {
+                    let message = format!(
+                        "no port is left: all of {} to {} belong to containers; DELETE some, or widen ports.first and ports.last",
+                        settings.ports.start(),
+                        settings.ports.end()
+                    );
+                    return Err(Error::new(Kind::Exhausted, message));
+                };
+                let all = self.addresses.iter().copied();
+                let Some(address) = placement::choose_address(all, &addresses, cursor.address) else {
+                    let message = format!(
+                        "no address is left in {}: DELETE some containers, or widen network.subnet",
+                        settings.network.subnet
+                    );
+                    return Err(Error::new(Kind::Exhausted, message));
+                };
+                cursor.port = chosen.last().copied();
+                cursor.address = Some(address);
+                let exposed = image.exposed.iter().zip(chosen);
+                let ports = exposed.map(|((container, protocol), host)| Port {
+                    container: *container,
+                    host,
+                    protocol: *protocol,
+                });
+                Place { ports: ports.collect(), address }
+            };
+            match self.store.claim(&settings.host, &place.claims(), id).await? {
+                None => return Ok(place),
+                Some(taken) => take(taken, &mut ports, &mut addresses),
+            }
+        }
+        Err(Error::unavailable("other servers keep claiming the same ports: try again"))
+    }
+
+    /// Has the engine make the container.
+    async fn make(&self, id: &ContainerId, owner: &str, wanted: &NewContainer, place: &Place) -> Result<EngineId> {
+        let settings = &self.settings;
+        let idle_timeout = wanted.idle_timeout.unwrap_or(settings.idle_timeout);
+        let blueprint = Blueprint {
+            id: id.clone(),
+            name: wanted.name.clone(),
+            image: wanted.image.clone(),
+            command: wanted.command.clone(),
+            env: wanted.env.clone(),
+            labels: Container::birth_labels(&settings.instance, id, owner, idle_timeout, &wanted.labels),
+            ports: place.ports.clone(),
+            bind: settings.bind,
+            network: settings.network.name.clone(),
+            address: place.address,
+            limits: Limits {
+                memory: wanted.memory.unwrap_or(settings.limits.memory),
+                cpus: wanted.cpus.unwrap_or(settings.limits.cpus),
+                ..settings.limits
+            },
+        };
+        self.engine.create(&blueprint).await
+    }
+
+    /// Puts the keys in, writes the container down and starts it. A failure tells whether starting was what failed.
+    async fn set_up(&self, engine_id: &EngineId, wanted: &NewContainer) -> std::result::Result<(), (Error, bool)> {
+        let early = |error| (error, false);
+        if let Some(keys) = &wanted.authorized_keys {
+            self.put_authorized_keys(engine_id, &wanted.image, keys).await.map_err(early)?;
+        }
+        let seen = self.engine.inspect(engine_id).await.map_err(early)?;
+        let mut container = Container::adopt(&seen, self.settings.host.clone(), self.settings.idle_timeout);
+        container.version = self.store.put_container(&container).await.map_err(early)?;
+        self.start_at_engine(engine_id).await.map_err(|error| (error, true))?;
+        self.snapshot.add(Entry::new(container));
+        Ok(())
+    }
+}
+
+fn take(claim: Claim, ports: &mut BTreeSet<u16>, addresses: &mut BTreeSet<std::net::Ipv4Addr>) {
+    match claim {
+        Claim::Port(port) => ports.insert(port),
+        Claim::Address(address) => addresses.insert(address),
+    };
+}
+
+/// A digest of these texts: the store needs no more of them.
+fn digest(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

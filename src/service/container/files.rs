@@ -1,0 +1,199 @@
+//! Files in a container: the authorized keys that are put in, the host keys that are read.
+
+use std::time::Duration;
+
+use ssh_key::{AuthorizedKeys as KeyLines, HashAlg, PublicKey};
+
+use crate::{
+    model::{ContainerId, EngineId, Error, File, Kind, Result},
+    service::Spindown,
+};
+
+/// How many keys one container takes.
+const MOST_KEYS: usize = 100;
+/// How long a file of ours in a container may be: users, groups and keys fit many times.
+const FILE_LIMIT: usize = 1 << 20;
+/// Where the SSH daemon keeps its host keys.
+const HOST_KEY_FOLDER: &str = "/etc/ssh";
+/// How long the container may take to make its host keys: waits in ms, doubling.
+const HOST_KEY_WAITS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400];
+
+/// Public keys that may log in, one a line as in `authorized_keys`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizedKeys(String);
+
+impl AuthorizedKeys {
+    /// Reads one or more lines of `authorized_keys`.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the line, for anything that is not a public key.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.contains("PRIVATE KEY") {
+            return Err(Error::invalid("authorized_keys: that is a private key; give the public one (the .pub file)"));
+        }
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        if lines.len() > MOST_KEYS {
+            return Err(Error::invalid(format!("authorized_keys: at most {MOST_KEYS} keys")));
+        }
+        for (number, line) in lines.iter().enumerate() {
+            let readable = KeyLines::new(line).next().is_some_and(|key| key.is_ok());
+            if !readable || line.chars().any(char::is_control) {
+                return Err(Error::invalid(format!(
+                    "authorized_keys: line {} is not a public key such as \"ssh-ed25519 AAAA… name\"",
+                    number + 1
+                )));
+            }
+        }
+        Ok(Self(lines.iter().map(|line| format!("{line}\n")).collect()))
+    }
+}
+
+impl Spindown {
+    /// Replaces the keys that may log in as the image's SSH user.
+    pub(super) async fn put_authorized_keys(&self, id: &EngineId, image: &str, keys: &AuthorizedKeys) -> Result<()> {
+        let user = match self.engine.image(image).await {
+            Ok(image) => image.ssh_user().to_owned(),
+            Err(error) if error.kind() == Kind::NotFound => {
+                return Err(Error::conflict(format!(
+                    "the image {image:?}, which names the user to log in, is gone from the host"
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        let passwd = self.engine.get_files(id, "/etc/passwd", FILE_LIMIT).await?;
+        let passwd = passwd.into_iter().find_map(|f| f.content).unwrap_or_default();
+        let account = Account::find(&String::from_utf8_lossy(&passwd), &user).ok_or_else(|| {
+            Error::new(
+                Kind::Unsuitable,
+                format!("the image has no user {user:?} to log in as (its label spindown.ssh.user)"),
+            )
+        })?;
+        let file = |path: &str, mode, content| File {
+            path: path.to_owned(),
+            mode,
+            uid: account.uid,
+            gid: account.gid,
+            content,
+        };
+        let files = [file(".ssh", 0o700, None), file(".ssh/authorized_keys", 0o600, Some(keys.0.clone().into_bytes()))];
+        self.engine.put_files(id, &account.home, &files).await
+    }
+
+    /// Reads the fingerprints of the host keys as soon as the container has made them.
+    pub(in crate::service) async fn learn_host_keys(&self, id: &ContainerId, engine_id: &EngineId) {
+        for wait in HOST_KEY_WAITS {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+            let Ok(files) = self.engine.get_files(engine_id, HOST_KEY_FOLDER, FILE_LIMIT).await else { continue };
+            let fingerprints = fingerprints(&files);
+            if !fingerprints.is_empty() {
+                self.snapshot.update(id, |entry| {
+                    entry.unsaved |= entry.container.ssh_host_keys != fingerprints;
+                    entry.container.ssh_host_keys = fingerprints;
+                });
+                self.save(id).await;
+                return;
+            }
+        }
+    }
+}
+
+/// The SHA-256 fingerprints of the public host keys among `files`, sorted.
+fn fingerprints(files: &[File]) -> Vec<String> {
+    let is_host_key = |file: &&File| {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        name.starts_with("ssh_host_") && name.ends_with("_key.pub")
+    };
+    let keys = files.iter().filter(is_host_key).filter_map(|file| {
+        let key = PublicKey::from_openssh(std::str::from_utf8(file.content.as_deref()?).ok()?).ok()?;
+        Some(format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)))
+    });
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort();
+    keys
+}
+
+/// A user, as `/etc/passwd` tells of him.
+#[derive(Debug, PartialEq, Eq)]
+struct Account {
+    uid: u64,
+    gid: u64,
+    home: String,
+}
+
+impl Account {
+    /// Finds a user in the text of `/etc/passwd`.
+    fn find(passwd: &str, user: &str) -> Option<Self> {
+        passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let [name, _, uid, gid, _, home, ..] = fields[..] else { return None };
+            let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+            (name == user && home.starts_with('/')).then(|| Self { uid, gid, home: home.to_owned() })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
+
+    #[test]
+    fn keys_are_lines_of_authorized_keys() {
+        let keys = AuthorizedKeys::parse(&format!("# mine\r\n{KEY}\r\n\n no-pty,command=\"ls -l\" {KEY}\n")).unwrap();
+        assert_eq!(keys.0, format!("{KEY}\nno-pty,command=\"ls -l\" {KEY}\n"));
+        assert_eq!(AuthorizedKeys::parse("").unwrap().0, "");
+        for bad in ["hello", "ssh-ed25519", "ssh-ed25519 AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----", "ssh-rsa \u{1}"]
+        {
+            assert!(AuthorizedKeys::parse(bad).is_err(), "{bad}");
+        }
+        assert!(AuthorizedKeys::parse(&format!("{KEY}\nx")).unwrap_err().message().contains("line 2"));
+        assert!(AuthorizedKeys::parse(&format!("{KEY}\n").repeat(MOST_KEYS + 1)).is_err());
+    }
+
+    #[test]
+    fn accounts_are_found_in_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n\nbroken\nstudent:x:1000:1001:,,,:/home/student:/bin/bash\nodd:x:1:1::relative:\n";
+        assert_eq!(
+            Account::find(passwd, "student"),
+            Some(Account { uid: 1000, gid: 1001, home: "/home/student".into() })
+        );
+        assert_eq!(Account::find(passwd, "root").map(|a| a.uid), Some(0));
+        assert_eq!(Account::find(passwd, "odd"), None);
+        assert_eq!(Account::find(passwd, "nobody"), None);
+    }
+
+    #[test]
+    fn fingerprints_are_those_of_the_public_host_keys() {
+        let file = |path: &str, text: &str| File {
+            path: path.into(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            content: Some(text.as_bytes().to_vec()),
+        };
+        let files = [
+            file("ssh/ssh_host_ed25519_key.pub", KEY),
+            file("ssh/ssh_host_ed25519_key", "secret"),
+            file("ssh/ssh_host_rsa_key.pub", "damaged"),
+            file("ssh/sshd_config", KEY),
+        ];
+        let found = fingerprints(&files);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("ssh-ed25519 SHA256:"), "{found:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}") {
+            let _ = AuthorizedKeys::parse(&text);
+            let _ = Account::find(&text, "root");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Removing: the container, what is kept of it, and its claims; in this order, so that whatever stops us half-way leaves
+//! something that can be removed again.
+
+use crate::{
+    model::{ContainerId, Kind, Result},
+    service::Spindown,
+};
+
+impl Spindown {
+    /// Removes a container with everything in it, running or not.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unavailable` without engine or store.
+    pub async fn remove_container(&self, name: &str) -> Result<()> {
+        let id = self.snapshot.find(name)?;
+        let _lock = self.locks.lock(&id).await;
+        let engine_id = self.snapshot.require(&id)?.container.engine_id;
+        // What cannot be written down is not begun.
+        self.store.ping().await?;
+        match self.engine.remove(&engine_id).await {
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.forget(&id).await?;
+        tracing::info!(container = %id, "container removed");
+        Ok(())
+    }
+
+    /// Forgets a container that the engine does not have.
+    pub(in crate::service) async fn forget(&self, id: &ContainerId) -> Result<()> {
+        self.store.remove_container(id).await?;
+        self.snapshot.remove(id);
+        self.store.release(&self.settings.host, id).await
+    }
+}

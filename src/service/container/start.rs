@@ -1,0 +1,59 @@
+//! Starting: one at a time per container, a few at once per engine.
+
+use super::{Report, stop::missing};
+use crate::{
+    model::{EngineId, Error, Kind, Result, Status},
+    service::Spindown,
+};
+
+impl Spindown {
+    /// Brings a container up, on the ports it has always had; what runs stays so. Returns when it is up.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if the engine has it no more or somebody else has one of its ports; `Exhausted` if the host
+    /// has no memory left or too many starts are waiting; `Unavailable` without engine or store.
+    pub async fn start_container(&self, name: &str) -> Result<Report> {
+        let id = self.snapshot.find(name)?;
+        self.touch(&id);
+        let _lock = self.locks.lock(&id).await;
+        let entry = self.snapshot.require(&id)?;
+        let engine_id = entry.container.engine_id.clone();
+        if entry.container.stopping.is_some() {
+            self.withdraw_stop(&id).await?;
+        }
+        match self.snapshot.require(&id)?.status() {
+            Status::Running => {}
+            Status::Missing => return Err(missing(name)),
+            Status::Frozen => {
+                self.engine.thaw(&engine_id).await?;
+                self.look_again(&id, &engine_id).await?;
+            }
+            Status::Stopped | Status::Stopping => {
+                self.store.ping().await?;
+                self.start_at_engine(&engine_id).await?;
+                self.look_again(&id, &engine_id).await?;
+                tracing::info!(container = %id, "container started");
+            }
+        }
+        self.touch(&id);
+        Ok(self.report(&self.snapshot.require(&id)?))
+    }
+
+    /// Starts it when its turn comes.
+    pub(super) async fn start_at_engine(&self, engine_id: &EngineId) -> Result<()> {
+        let _place = self.starts_waiting.try_acquire().map_err(|_| {
+            Error::new(Kind::Exhausted, "too many containers are waiting to be started: try again in a while")
+        })?;
+        let Ok(_turn) = self.starts.acquire().await else {
+            return Err(Error::unavailable("the server is shutting down"));
+        };
+        if let Some(free) = self.engine.free_memory().await?
+            && free < self.settings.memory_reserve
+        {
+            let message =
+                "the host has no memory left for another container: stop some, or lower limits.memory_reserve";
+            return Err(Error::new(Kind::Exhausted, message));
+        }
+        self.engine.start(engine_id).await
+    }
+}

@@ -1,0 +1,105 @@
+//! Stopping: the order is written down first, so that nothing forgets it; carrying it out may fail and is tried again.
+
+use crate::{
+    model::{ContainerId, Error, Kind, Result, Status, StopOrder, StoppedBy},
+    policy::retry,
+    service::{Spindown, snapshot::Trouble},
+};
+
+use super::Report;
+
+impl Spindown {
+    /// Begins to stop a container and answers at once; what is stopped already stays so.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` if the engine has it no more, `Unavailable` without engine or store.
+    pub async fn stop_container(&self, name: &str) -> Result<Report> {
+        let id = self.snapshot.find(name)?;
+        let lock = self.locks.lock(&id).await;
+        match self.snapshot.require(&id)?.status() {
+            Status::Stopped | Status::Stopping => {}
+            Status::Missing => return Err(missing(name)),
+            Status::Running | Status::Frozen => {
+                self.engine.ping().await?;
+                self.order_stop(&id, StoppedBy::User).await?;
+                let id = id.clone();
+                self.spawn(|spindown| async move {
+                    let _lock = lock;
+                    // A failure is noted, seen in the container's activity, and tried again.
+                    let _ = spindown.carry_out_stop(&id).await;
+                });
+            }
+        }
+        Ok(self.report(&self.snapshot.require(&id)?))
+    }
+
+    /// Writes down the order to stop. The caller holds the container's lock.
+    pub(in crate::service) async fn order_stop(&self, id: &ContainerId, by: StoppedBy) -> Result<()> {
+        let order = StopOrder { by, at: self.clock.now().at };
+        self.amend(id, |container| container.stopping = Some(order)).await
+    }
+
+    /// Takes the order back. The caller holds the container's lock.
+    pub(in crate::service) async fn withdraw_stop(&self, id: &ContainerId) -> Result<()> {
+        self.snapshot.update(id, |entry| entry.trouble = None);
+        self.amend(id, |container| container.stopping = None).await
+    }
+
+    /// Stops the container as ordered. The caller holds its lock. A failure is noted for [`Spindown::retry_stops`].
+    pub(in crate::service) async fn carry_out_stop(&self, id: &ContainerId) -> Result<()> {
+        let engine_id = self.snapshot.require(id)?.container.engine_id;
+        let outcome = self.engine.stop(&engine_id, self.settings.stop_grace).await;
+        let looked = self.look_again(id, &engine_id).await;
+        // Gone or down all the same: what it shows is what counts.
+        let Err(error) = outcome.and(looked) else { return Ok(()) };
+        if error.kind() == Kind::NotFound {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        self.snapshot.update(id, |entry| {
+            let failures = entry.trouble.as_ref().map_or(0, |t| t.failures) + 1;
+            let pause = retry::pause(failures);
+            let next_try = crate::model::Stamp { moment: now.moment + pause, at: now.at + pause };
+            tracing::warn!(container = %id, failures, error = error.message(), "a stop failed and will be tried again");
+            entry.trouble = Some(Trouble { failures, message: error.message().to_owned(), next_try });
+        });
+        Err(error)
+    }
+
+    /// Takes up the stops that failed, or that an earlier run of the server left, when their time has come.
+    pub async fn retry_stops(&self) {
+        let now = self.clock.now();
+        let due: Vec<_> = {
+            let snapshot = self.snapshot.read();
+            let due = snapshot.entries().filter(|entry| {
+                entry.status() == Status::Stopping
+                    && entry.container.stopping.is_some()
+                    && entry.trouble.as_ref().is_none_or(|t| t.next_try.moment <= now.moment)
+            });
+            due.map(|e| e.container.id.clone()).collect()
+        };
+        for id in due {
+            // Somebody is at it: the stop itself, most often.
+            let Some(lock) = self.locks.try_lock(&id) else { continue };
+            self.spawn(|spindown| async move {
+                let _lock = lock;
+                let Ok(_turn) = spindown.stops.acquire().await else { return };
+                let order = spindown.snapshot.get(&id).and_then(|e| e.container.stopping);
+                let _ = match order {
+                    Some(order) if order.by == StoppedBy::Idle && !spindown.is_idle_but_for_the_order(&id) => {
+                        spindown.withdraw_stop(&id).await
+                    }
+                    Some(_) => spindown.carry_out_stop(&id).await,
+                    None => Ok(()),
+                };
+            });
+        }
+    }
+}
+
+/// The engine has it no more.
+pub(super) fn missing(name: &str) -> Error {
+    Error::conflict(format!(
+        "the engine has no container {name:?} any more: it was removed behind Spindown's back; DELETE it to free its ports"
+    ))
+}

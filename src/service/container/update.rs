@@ -1,0 +1,64 @@
+//! Changing what is kept of a container: its name, timeout, labels and keys.
+
+use std::collections::BTreeMap;
+
+use super::{AuthorizedKeys, Report, stop::missing};
+use crate::{
+    model::{IdleTimeout, Name, Result, Status},
+    service::Spindown,
+};
+
+/// What is to change; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Another name.
+    pub name: Option<Name>,
+    /// Another idle timeout.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// Other labels, in place of all it had.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Other keys, in place of all it had.
+    pub authorized_keys: Option<AuthorizedKeys>,
+}
+
+impl Change {
+    /// Whether nothing is to change.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.idle_timeout.is_none() && self.labels.is_none() && self.authorized_keys.is_none()
+    }
+}
+
+impl Spindown {
+    /// Changes a container. An explicit request like this is a sign of use.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if the name is in use or the engine has it no more; `Unavailable` without engine or store.
+    pub async fn update_container(&self, name: &str, change: Change) -> Result<Report> {
+        let id = self.snapshot.find(name)?;
+        self.touch(&id);
+        let _lock = self.locks.lock(&id).await;
+        let entry = self.snapshot.require(&id)?;
+        let engine_id = entry.container.engine_id.clone();
+        if entry.status() == Status::Missing {
+            return Err(missing(name));
+        }
+        if let Some(keys) = &change.authorized_keys {
+            self.put_authorized_keys(&engine_id, &entry.container.image, keys).await?;
+        }
+        if let Some(name) = change.name.as_ref().filter(|name| **name != entry.container.name) {
+            self.store.ping().await?;
+            self.engine.rename(&engine_id, name).await?;
+            self.look_again(&id, &engine_id).await?;
+        }
+        if change.idle_timeout.is_some() || change.labels.is_some() {
+            self.amend(&id, |container| {
+                container.idle_timeout = change.idle_timeout.unwrap_or(container.idle_timeout);
+                if let Some(labels) = &change.labels {
+                    container.labels.clone_from(labels);
+                }
+            })
+            .await?;
+        }
+        Ok(self.report(&self.snapshot.require(&id)?))
+    }
+}

@@ -1,0 +1,77 @@
+//! Health: whether each of the parts works that the promises depend on.
+
+use std::{sync::Mutex, time::Duration};
+
+use super::{Spindown, Unpoisoned};
+use crate::model::{Error, Moment, Result};
+
+/// For how long an answer is given again: health is open to everybody, and must not become a way to load the engine.
+const FRESH: Duration = Duration::from_secs(1);
+/// How many sweeps may be late before the scheduler counts as broken.
+const LATE_SWEEPS: u32 = 2;
+
+/// One part and what is wrong with it, if anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The part.
+    pub part: &'static str,
+    /// What is wrong.
+    pub problem: Option<String>,
+}
+
+/// What is remembered between two looks.
+#[derive(Default)]
+pub(super) struct Vitals {
+    firewall: Mutex<Option<String>>,
+    last: tokio::sync::Mutex<Option<(Moment, Vec<Check>)>>,
+    listener: Mutex<Option<String>>,
+}
+
+impl Vitals {
+    pub(super) fn firewall_seen(&self, outcome: Result<()>) {
+        *self.firewall.locked() = outcome.err().map(|e| e.message().to_owned());
+    }
+}
+
+impl Spindown {
+    /// Looks at every part, at most once a second.
+    pub async fn health(&self) -> Vec<Check> {
+        let mut last = self.vitals.last.lock().await;
+        let now = self.clock.now().moment;
+        if let Some((at, checks)) = &*last
+            && now.since(*at) < FRESH
+        {
+            return checks.clone();
+        }
+        let (engine, store) = tokio::join!(self.engine.ping(), self.store.ping());
+        let check = |part, problem| Check { part, problem };
+        let message = |outcome: Result<()>| outcome.err().map(|e: Error| e.message().to_owned());
+        let checks = vec![
+            check("engine", message(engine).or_else(|| self.engine_problem())),
+            check("store", message(store)),
+            check("firewall", self.vitals.firewall.locked().clone()),
+            check("scheduler", self.scheduler_problem(now)),
+            check("check_in", self.vitals.listener.locked().clone()),
+        ];
+        *last = Some((now, checks.clone()));
+        checks
+    }
+
+    /// Tells whether the listener for check-ins serves.
+    pub fn listener_seen(&self, problem: Option<String>) {
+        *self.vitals.listener.locked() = problem;
+    }
+
+    fn engine_problem(&self) -> Option<String> {
+        let followed = self.watch.locked().engine_up;
+        (!followed).then(|| "the engine's events are not being followed yet".to_owned())
+    }
+
+    fn scheduler_problem(&self, now: Moment) -> Option<String> {
+        // Before the first sweep the clock runs from the start of the server.
+        let last = self.watch.locked().last_sweep.map_or(Moment::START, |s| s.moment);
+        let late = now.since(last);
+        let bound = self.settings.sweep_every * (1 + LATE_SWEEPS) + Duration::from_secs(1);
+        (late > bound).then(|| format!("the last sweep was {} s ago", late.as_secs()))
+    }
+}

@@ -1,0 +1,294 @@
+//! The host: following the engine's events, correcting the snapshot from its list, and what it means when it goes away.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+
+use super::{
+    Spindown, Unpoisoned,
+    snapshot::{EngineHistory, Entry},
+};
+use crate::{
+    engine::{EngineEvent, Happening, Listed},
+    model::{ContainerId, EngineId, EngineState, Kind, Moment, Result, Stamp},
+    policy::{cause::Outage, idle::Hold, watch},
+};
+
+/// How many containers are inspected at once when all are.
+const LOOKS_AT_ONCE: usize = 8;
+/// For how long the leftovers of a create may belong to another server that is still at it: longer than a create's
+/// deadlines together.
+const LEFTOVER_AGE: Duration = Duration::from_secs(120);
+/// How many beats may be missed before watching counts as interrupted …
+const MISSED_BEATS: u32 = 5;
+/// … and the least time that is.
+const LEAST_GAP: Duration = Duration::from_secs(5);
+
+/// What is known of the watching itself: whether signs of use may have been missed.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Since when nothing can have been missed.
+    pub since: Moment,
+    last_beat: Stamp,
+    pub engine_up: bool,
+    lost_at: Option<Stamp>,
+    pub store_up: bool,
+    pub last_store_word: Option<Moment>,
+    pub last_sweep: Option<Stamp>,
+    engine_started_at: Option<time::OffsetDateTime>,
+    outage: Option<Outage>,
+}
+
+impl Watch {
+    pub(super) fn new(now: Stamp) -> Self {
+        Self {
+            since: now.moment,
+            last_beat: now,
+            engine_up: false,
+            lost_at: None,
+            store_up: true,
+            last_store_word: None,
+            last_sweep: None,
+            engine_started_at: None,
+            outage: None,
+        }
+    }
+
+    pub(super) fn history(&self) -> EngineHistory {
+        EngineHistory { started_at: self.engine_started_at, outage: self.outage, followed: self.engine_up }
+    }
+
+    pub(super) fn hold(&self) -> Option<Hold> {
+        match (self.engine_up, self.store_up) {
+            (false, _) => Some(Hold::EngineAway),
+            (true, false) => Some(Hold::StoreAway),
+            (true, true) => None,
+        }
+    }
+}
+
+impl Spindown {
+    /// Notes that the server is alive; after a gap or a jump of the clock everybody gets fresh grace. Called on every
+    /// timer, and before every verdict.
+    pub fn beat(&self) -> Stamp {
+        let now = self.clock.now();
+        let gap = (self.settings.flush_every * MISSED_BEATS).max(LEAST_GAP);
+        let mut watch = self.watch.locked();
+        if watch::interrupted(watch.last_beat, now, gap) {
+            tracing::warn!(last = %watch.last_beat.at, now = %now.at, "a gap or a jump of the clock: idle clocks start anew");
+            watch.since = now.moment;
+        }
+        watch.last_beat = now;
+        now
+    }
+
+    /// Notes whether the store answered. When it comes back everybody gets fresh grace: other servers may have been kept
+    /// from telling what they saw.
+    pub(super) fn store_answered(&self, up: bool) {
+        let now = self.clock.now();
+        let mut watch = self.watch.locked();
+        match (watch.store_up, up) {
+            (true, false) => tracing::error!("the store does not answer: idle stops are suspended, touches are kept"),
+            (false, true) => {
+                tracing::info!("the store answers again");
+                watch.since = now.moment;
+            }
+            _ => {}
+        }
+        watch.store_up = up;
+        watch.last_store_word = Some(now.moment);
+    }
+
+    /// Gets to know the engine, at the start and whenever it comes back: the network stands, the snapshot is fresh.
+    ///
+    /// # Errors
+    /// `Unavailable` while the engine or the store does not answer; `Conflict` if the network cannot be made.
+    pub async fn meet_engine(&self) -> Result<()> {
+        let started_at = self.engine.started_at().await?;
+        self.engine.ensure_network(&self.settings.network).await?;
+        let now = self.clock.now();
+        {
+            let mut watch = self.watch.locked();
+            if let Some(lost) = watch.lost_at.take() {
+                let restarted = started_at.is_none() || started_at != watch.engine_started_at;
+                watch.outage = Some(Outage { lost_at: lost.at, back_at: now.at, restarted });
+                tracing::info!(restarted, "the engine answers again");
+            }
+            watch.engine_started_at = started_at;
+        }
+        self.refresh_all(false).await?;
+        let mut watch = self.watch.locked();
+        watch.engine_up = true;
+        watch.since = self.clock.now().moment;
+        Ok(())
+    }
+
+    /// Notes that the engine is out of reach.
+    pub fn lose_engine(&self) {
+        let now = self.clock.now();
+        let mut watch = self.watch.locked();
+        if watch.engine_up {
+            tracing::error!("the connection to the engine is lost: idle stops are suspended");
+        }
+        watch.engine_up = false;
+        watch.lost_at.get_or_insert(now);
+    }
+
+    /// Follows the engine's events until the connection is lost or the server ends. The list corrects what the events
+    /// miss: they are hints, and dropped under load.
+    ///
+    /// # Errors
+    /// Those of [`Spindown::meet_engine`].
+    pub async fn follow_engine(&self) -> Result<()> {
+        let mut events = self.engine.events().await?;
+        self.meet_engine().await?;
+        let mut correction = tokio::time::interval(self.settings.drift_every);
+        correction.reset();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.heed(event).await,
+                    None => return Ok(()),
+                },
+                _ = correction.tick() => self.refresh_all(false).await?,
+                () = self.shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Looks at what an event is about.
+    async fn heed(&self, event: EngineEvent) {
+        if event.what == Happening::Signalled {
+            self.snapshot.update(&event.id, |entry| entry.signalled = true);
+            return;
+        }
+        if let Err(error) = self.look_again(&event.id, &event.engine_id).await {
+            tracing::warn!(container = %event.id, error = error.message(), "cannot look at a container after an event");
+        }
+    }
+
+    /// Corrects the snapshot from the engine's list and from what other servers wrote; with `audit` every container is
+    /// inspected, otherwise those that differ from the snapshot.
+    ///
+    /// # Errors
+    /// `Unavailable` if engine or store does not answer.
+    pub async fn refresh_all(&self, audit: bool) -> Result<()> {
+        self.refresh_records().await?;
+        let listed = self.engine.list().await?;
+        let differs =
+            |l: &&Listed| {
+                audit
+                    || self.snapshot.read().entry(&l.id).and_then(|e| e.seen.as_ref()).is_none_or(|seen| {
+                        seen.state != l.state || seen.engine_id != l.engine_id || seen.name != l.name
+                    })
+            };
+        let gone: Vec<_> = {
+            let there: BTreeSet<_> = listed.iter().map(|l| &l.id).collect();
+            let snapshot = self.snapshot.read();
+            let gone = snapshot.entries().filter(|e| e.seen.is_some() && !there.contains(&e.container.id));
+            gone.map(|e| (e.container.id.clone(), e.container.engine_id.clone())).collect()
+        };
+        let looked = listed.iter().filter(differs).map(|l| (l.id.clone(), l.engine_id.clone())).chain(gone);
+        let looked: Vec<_> = looked.collect();
+        let mut looks = stream::iter(looked)
+            .map(|(id, engine_id)| async move { self.look_again(&id, &engine_id).await })
+            .buffer_unordered(LOOKS_AT_ONCE);
+        while let Some(outcome) = looks.next().await {
+            outcome?;
+        }
+        drop(looks);
+        self.clear_leftovers(&listed).await
+    }
+
+    /// Takes in what the store has and the snapshot has not.
+    async fn refresh_records(&self) -> Result<()> {
+        let (containers, activities) = tokio::try_join!(self.store.containers(), self.store.activities())?;
+        self.store_answered(true);
+        for stored in containers {
+            let known = self.snapshot.read().entry(&stored.id).map(|e| e.container.version);
+            match known {
+                None => self.snapshot.add(Entry::new(stored)),
+                Some(version) if version < stored.version => self.take_over(stored),
+                Some(_) => {}
+            }
+        }
+        let now = self.clock.now();
+        for (id, activity) in activities {
+            self.snapshot.update(&id, |entry| entry.remember(activity, now));
+        }
+        Ok(())
+    }
+
+    /// Inspects a container and takes in what the engine shows.
+    ///
+    /// # Errors
+    /// `Unavailable` if the engine does not answer.
+    pub(super) async fn look_again(&self, id: &ContainerId, engine_id: &EngineId) -> Result<()> {
+        let _look = self.looks.lock(id).await;
+        let seen = match self.engine.inspect(engine_id).await {
+            Ok(seen) => Some(seen),
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if self.snapshot.read().entry(id).is_none() {
+            match &seen {
+                // Being made, here or by another server, or left over: not one that was handed out.
+                Some(seen) if seen.state == EngineState::Created || self.in_flight.locked().contains(id) => {
+                    return Ok(());
+                }
+                Some(seen) => self.adopt(seen).await,
+                None => return Ok(()),
+            }
+        }
+        let (now, history) = (self.clock.now(), self.watch.locked().history());
+        let came_up = self.snapshot.update(id, |entry| {
+            // A container that was replaced under the same id is not the one that was looked at.
+            if entry.container.engine_id != *engine_id && seen.is_none() {
+                return false;
+            }
+            let was_up = entry.seen.as_ref().is_some_and(|s| s.state.is_up());
+            entry.observe(seen, now, &history);
+            !was_up && entry.seen.as_ref().is_some_and(|s| s.state.is_up())
+        });
+        self.save(id).await;
+        if came_up == Some(true) {
+            let (id, engine_id) = (id.clone(), engine_id.clone());
+            self.spawn(|spindown| async move { spindown.learn_host_keys(&id, &engine_id).await });
+        }
+        Ok(())
+    }
+
+    /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
+    async fn clear_leftovers(&self, listed: &[Listed]) -> Result<()> {
+        let now = self.clock.now().moment;
+        let claims = self.store.claims(&self.settings.host).await?;
+        let unstarted: BTreeMap<_, _> =
+            listed.iter().filter(|l| l.state == EngineState::Created).map(|l| (&l.id, &l.engine_id)).collect();
+        let there: BTreeSet<_> = listed.iter().map(|l| &l.id).collect();
+        let due: Vec<ContainerId> = {
+            let (snapshot, in_flight) = (self.snapshot.read(), self.in_flight.locked());
+            let unheld =
+                claims.iter().map(|(_, id)| id).filter(|id| snapshot.entry(id).is_none() && !there.contains(*id));
+            let suspects: BTreeSet<_> =
+                unheld.chain(unstarted.keys().copied()).filter(|id| !in_flight.contains(*id)).cloned().collect();
+            let mut leftovers = self.leftovers.locked();
+            leftovers.retain(|id, _| suspects.contains(id));
+            let due = suspects.into_iter().filter(|id| {
+                let first_seen = *leftovers.entry(id.clone()).or_insert(now);
+                now.since(first_seen) >= LEFTOVER_AGE
+            });
+            due.collect()
+        };
+        for id in due {
+            if let Some(engine_id) = unstarted.get(&id) {
+                self.engine.remove(engine_id).await?;
+            }
+            self.forget(&id).await?;
+            tracing::info!(container = %id, "cleared away what an unfinished create left");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! The snapshot and the store, kept in step: what a caller asks for is written to the store first and fails with it;
+//! what the engine showed is written when the store can take it.
+
+use super::{Spindown, Unpoisoned, snapshot::Entry};
+use crate::model::{Claim, Container, ContainerId, Kind, Observation, Result};
+
+/// How often a write is tried again over a newer version.
+const TRIES: usize = 5;
+
+impl Spindown {
+    /// Changes what is kept of a container, in the store and then in the snapshot. `change` may be applied several times,
+    /// to newer versions that other servers wrote.
+    pub(super) async fn amend(&self, id: &ContainerId, change: impl Fn(&mut Container) + Send + Sync) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            let base = self.snapshot.require(id)?.container;
+            let mut next = base.clone();
+            change(&mut next);
+            match self.store.put_container(&next).await {
+                Ok(version) => {
+                    self.snapshot.update(id, |entry| {
+                        if entry.container == base {
+                            entry.container = next;
+                            entry.unsaved = false;
+                        } else {
+                            // The engine showed something new meanwhile: that is still to be saved.
+                            change(&mut entry.container);
+                            entry.unsaved = true;
+                        }
+                        entry.container.version = version;
+                    });
+                    return Ok(());
+                }
+                Err(error) if error.kind() == Kind::Conflict && tries < TRIES => {
+                    tries += 1;
+                    self.reload(id).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes what the engine showed of a container, if that is not in the store yet. A store that is away keeps it
+    /// waiting.
+    pub(super) async fn save(&self, id: &ContainerId) {
+        if self.snapshot.read().entry(id).is_some_and(|e| e.unsaved)
+            && let Err(error) = self.amend(id, |_| {}).await
+        {
+            tracing::warn!(container = %id, error = error.message(), "what the engine showed is not saved yet");
+        }
+    }
+
+    /// Writes all that is not saved yet.
+    pub(super) async fn save_all(&self) {
+        let unsaved: Vec<_> =
+            self.snapshot.read().entries().filter(|e| e.unsaved).map(|e| e.container.id.clone()).collect();
+        for id in unsaved {
+            self.save(&id).await;
+        }
+    }
+
+    /// Takes over what another server wrote.
+    async fn reload(&self, id: &ContainerId) -> Result<()> {
+        match self.store.container(id).await? {
+            Some(stored) => self.take_over(stored),
+            // Removed by another server: nothing of it may be written again.
+            None => self.snapshot.remove(id),
+        }
+        Ok(())
+    }
+
+    /// Puts a newer stored version into the snapshot, and what the engine shows on top of it.
+    pub(super) fn take_over(&self, stored: Container) {
+        let (now, history) = (self.clock.now(), self.watch.locked().history());
+        let id = stored.id.clone();
+        self.snapshot.update(&id, |entry| {
+            entry.container = stored;
+            entry.unsaved = false;
+            if let Some(seen) = entry.seen.clone() {
+                entry.observe(Some(seen), now, &history);
+            }
+        });
+    }
+
+    /// Takes up a container of which only the engine knows.
+    pub(super) async fn adopt(&self, seen: &Observation) {
+        let container = Container::adopt(seen, self.settings.host.clone(), self.settings.idle_timeout);
+        let id = container.id.clone();
+        let mut claims: Vec<Claim> = container.ports.iter().map(|p| Claim::Port(p.host)).collect();
+        claims.extend(container.address.map(Claim::Address));
+        tracing::info!(container = %id, name = %container.name, "container adopted");
+        match self.store.claim(&container.host, &claims, &id).await {
+            Ok(None) => {}
+            Ok(Some(taken)) => {
+                tracing::warn!(container = %id, ?taken, "an adopted container's port or address is claimed by another");
+            }
+            Err(error) => tracing::warn!(container = %id, error = error.message(), "its ports are not claimed yet"),
+        }
+        let mut entry = Entry::new(container);
+        entry.unsaved = true;
+        self.snapshot.add(entry);
+    }
+}

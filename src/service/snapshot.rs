@@ -1,0 +1,332 @@
+//! The snapshot: what is known of every container, in memory. Every read of the API is answered from here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::Ipv4Addr,
+    ops::Bound,
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use time::OffsetDateTime;
+
+use crate::{
+    model::{
+        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Name, Observation, Reference, Result,
+        Stamp, Status, Stop, status,
+    },
+    policy::{
+        cause::{self, Outage},
+        idle::{Evidence, Sign},
+    },
+};
+
+/// A stop that failed and is tried again.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    /// Failures in a row.
+    pub failures: u32,
+    /// What the last one was, for the caller.
+    pub message: String,
+    /// When it is tried again.
+    pub next_try: Stamp,
+}
+
+/// What is known of the engine when a container's end is explained.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct EngineHistory {
+    pub started_at: Option<OffsetDateTime>,
+    pub outage: Option<Outage>,
+    /// Whether its events are being followed.
+    pub followed: bool,
+}
+
+/// All that is known of one container.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub container: Container,
+    /// What the engine showed last; `None` if it has no such container.
+    pub seen: Option<Observation>,
+    /// The latest sign of each kind.
+    pub signs: BTreeMap<Sign, Stamp>,
+    /// What it reported last.
+    pub connections: Option<u64>,
+    /// Whether its life has been followed by events since it came up.
+    followed: bool,
+    /// Whether somebody signalled it since it came up.
+    pub signalled: bool,
+    pub trouble: Option<Trouble>,
+    /// Changed here and not in the store yet.
+    pub unsaved: bool,
+    /// Touched here and not in the store yet.
+    pub unflushed: bool,
+}
+
+impl Entry {
+    /// A container of which the store, or its labels, tell.
+    pub(super) fn new(container: Container) -> Self {
+        Self {
+            container,
+            seen: None,
+            signs: BTreeMap::new(),
+            connections: None,
+            followed: false,
+            signalled: false,
+            trouble: None,
+            unsaved: false,
+            unflushed: false,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        status(self.container.stopping.is_some(), self.seen.as_ref().map(|s| s.state))
+    }
+
+    /// Notes a sign of use or of life.
+    pub(super) fn note(&mut self, sign: Sign, at: Stamp) {
+        let latest = self.signs.entry(sign).or_insert(at);
+        if at.moment >= latest.moment {
+            *latest = at;
+        }
+        self.unflushed = true;
+    }
+
+    /// Notes a report.
+    pub(super) fn check_in(&mut self, connections: u64, at: Stamp) {
+        self.note(Sign::CheckIn, at);
+        if connections > 0 {
+            self.note(Sign::Connections, at);
+        }
+        self.connections = Some(connections);
+    }
+
+    /// Merges what the store remembers.
+    pub(super) fn remember(&mut self, activity: Activity, now: Stamp) {
+        let unflushed = self.unflushed;
+        let known = self.activity();
+        if known.is_none_or(|k| activity.last_active_at > k.last_active_at) {
+            self.note(Sign::Remembered, Stamp::recall(activity.last_active_at, now));
+        }
+        if let Some(report) = activity.check_in
+            && known.and_then(|k| k.check_in).is_none_or(|k| report.at > k.at)
+        {
+            self.note(Sign::CheckIn, Stamp::recall(report.at, now));
+            self.connections = Some(report.connections);
+        }
+        self.unflushed = unflushed;
+    }
+
+    pub(super) fn evidence(&self) -> Vec<Evidence> {
+        self.signs.iter().map(|(sign, stamp)| Evidence { sign: *sign, at: stamp.moment }).collect()
+    }
+
+    /// When it was last in use.
+    pub(super) fn last_active_at(&self) -> Option<OffsetDateTime> {
+        self.signs.iter().filter(|(sign, _)| sign.is_activity()).map(|(_, stamp)| stamp.at).max()
+    }
+
+    /// What the store is to remember.
+    pub(super) fn activity(&self) -> Option<Activity> {
+        let report = self.signs.get(&Sign::CheckIn).zip(self.connections);
+        Some(Activity {
+            last_active_at: self.last_active_at()?,
+            check_in: report.map(|(stamp, connections)| CheckIn { at: stamp.at, connections }),
+        })
+    }
+
+    /// Takes in what the engine shows now, and what follows from it.
+    pub(super) fn observe(&mut self, seen: Option<Observation>, now: Stamp, engine: &EngineHistory) {
+        let before = std::mem::replace(&mut self.seen, seen);
+        let container = self.container.clone();
+        match self.seen.clone() {
+            Some(up) if up.state.is_up() => self.observe_up(before.as_ref(), &up, now, engine),
+            Some(down) if down.state != EngineState::Removing => self.observe_down(&down, now, engine),
+            Some(_) => {}
+            None => self.container.stopping = None,
+        }
+        if let Some(seen) = &self.seen {
+            self.container.name = seen.name.clone();
+            self.container.engine_id = seen.engine_id.clone();
+        }
+        self.unsaved |= self.container != container;
+    }
+
+    fn observe_up(&mut self, before: Option<&Observation>, up: &Observation, now: Stamp, engine: &EngineHistory) {
+        let started_at = up.started_at.unwrap_or(now.at);
+        let started = before.is_none_or(|b| !b.state.is_up() || b.started_at != up.started_at);
+        let thawed = before.is_some_and(|b| b.state == EngineState::Paused) && up.state == EngineState::Running;
+        if started {
+            self.note(Sign::Start, Stamp::recall(started_at, now));
+            self.signalled = false;
+            self.connections = self.connections.filter(|_| before.is_none());
+            self.container.stopped = None;
+            // An order from before this start was carried out, or overruled by whoever started it.
+            self.container.stopping = self.container.stopping.filter(|order| order.at > started_at);
+        }
+        if thawed {
+            // While frozen it could not report.
+            self.note(Sign::Start, now);
+        }
+        if started || !engine.followed {
+            self.followed = engine.followed;
+        }
+    }
+
+    fn observe_down(&mut self, down: &Observation, now: Stamp, engine: &EngineHistory) {
+        let at = down.finished_at.unwrap_or(now.at);
+        self.trouble = None;
+        if let Some(order) = self.container.stopping.take() {
+            self.container.stopped = Some(Stop { by: order.by, at, ordered: true });
+            return;
+        }
+        let ending = cause::Ending {
+            at,
+            exit_code: down.exit_code,
+            signalled: (self.followed && engine.followed).then_some(self.signalled),
+            engine_started_at: engine.started_at,
+            outage: engine.outage,
+        };
+        match &mut self.container.stopped {
+            // The same end as before; but that the engine itself was going down may have come out only now.
+            Some(known) if known.at >= at => {
+                if !known.ordered && ending.outage.is_some_and(|o| o.took(at)) {
+                    known.by = crate::model::StoppedBy::Host;
+                }
+            }
+            stopped => *stopped = Some(Stop { by: cause::infer(&ending), at, ordered: false }),
+        }
+    }
+}
+
+/// The containers and the ways to find one.
+#[derive(Default)]
+pub(super) struct Snapshot(RwLock<Index>);
+
+#[derive(Default)]
+pub(super) struct Index {
+    entries: BTreeMap<ContainerId, Entry>,
+    by_engine_id: BTreeMap<EngineId, ContainerId>,
+    by_name: HashMap<Name, ContainerId>,
+    by_address: HashMap<Ipv4Addr, ContainerId>,
+}
+
+impl Snapshot {
+    /// Looks at it. Keep it short: nothing may wait meanwhile.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.0.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.0.write().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A copy of one entry.
+    pub(super) fn get(&self, id: &ContainerId) -> Option<Entry> {
+        self.read().entries.get(id).cloned()
+    }
+
+    /// A copy of one entry that must be there.
+    pub(super) fn require(&self, id: &ContainerId) -> Result<Entry> {
+        self.get(id).ok_or_else(|| not_found(id.as_str()))
+    }
+
+    /// Puts an entry in, unless there is one.
+    pub(super) fn add(&self, entry: Entry) {
+        let mut index = self.write();
+        if !index.entries.contains_key(&entry.container.id) {
+            index.link(&entry.container);
+            index.entries.insert(entry.container.id.clone(), entry);
+        }
+    }
+
+    /// Changes an entry; nothing if there is none.
+    pub(super) fn update<T>(&self, id: &ContainerId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut guard = self.write();
+        let index = &mut *guard;
+        let entry = index.entries.get_mut(id)?;
+        let before = (entry.container.name.clone(), entry.container.engine_id.clone());
+        let answer = change(entry);
+        if before != (entry.container.name.clone(), entry.container.engine_id.clone()) {
+            let container = entry.container.clone();
+            index.unlink(id, &before.0, &before.1);
+            index.link(&container);
+        }
+        Some(answer)
+    }
+
+    /// Forgets one.
+    pub(super) fn remove(&self, id: &ContainerId) {
+        let mut index = self.write();
+        if let Some(entry) = index.entries.remove(id) {
+            index.unlink(id, &entry.container.name, &entry.container.engine_id);
+            index.by_address.retain(|_, of| of != id);
+        }
+    }
+
+    /// The container that has the address.
+    pub(super) fn at_address(&self, address: Ipv4Addr) -> Option<ContainerId> {
+        self.read().by_address.get(&address).cloned()
+    }
+
+    /// The container that the caller means.
+    pub(super) fn find(&self, text: &str) -> Result<ContainerId> {
+        let index = self.read();
+        let found = match Reference::parse(text) {
+            Some(Reference::Digits(digits)) => index.by_digits(&digits),
+            Some(Reference::Name(name)) => index.by_name.get(&name).into_iter().collect(),
+            None => BTreeSet::new(),
+        };
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id.clone()),
+            (None, _) => Err(not_found(text)),
+            (Some(_), Some(_)) => {
+                Err(Error::conflict(format!("{text:?} could be several containers: give more digits")))
+            }
+        }
+    }
+}
+
+impl Index {
+    /// All entries, in the order of their ids.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// One entry.
+    pub(super) fn entry(&self, id: &ContainerId) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    fn link(&mut self, container: &Container) {
+        let id = &container.id;
+        self.by_engine_id.insert(container.engine_id.clone(), id.clone());
+        self.by_name.insert(container.name.clone(), id.clone());
+        if let Some(address) = container.address {
+            self.by_address.insert(address, id.clone());
+        }
+    }
+
+    fn unlink(&mut self, id: &ContainerId, name: &Name, engine_id: &EngineId) {
+        self.by_engine_id.remove(engine_id);
+        // Another container may have taken the name meanwhile.
+        if self.by_name.get(name) == Some(id) {
+            self.by_name.remove(name);
+        }
+    }
+
+    fn by_digits(&self, digits: &str) -> BTreeSet<&ContainerId> {
+        let from = (Bound::Included(digits), Bound::Unbounded);
+        let own = self.entries.range::<str, _>(from).map(|(id, _)| (id.as_str(), id));
+        let of_engine = self.by_engine_id.range::<str, _>(from).map(|(id, own)| (id.as_str(), own));
+        let own = own.take_while(|(text, _)| text.starts_with(digits)).map(|(_, id)| id);
+        let of_engine = of_engine.take_while(|(text, _)| text.starts_with(digits)).map(|(_, id)| id);
+        own.chain(of_engine).collect()
+    }
+}
+
+/// There is no such container.
+pub(super) fn not_found(text: &str) -> Error {
+    Error::not_found(format!(
+        "there is no container {text:?}: name it by its id, by 12 or more of its digits, or by its name"
+    ))
+}

@@ -1,0 +1,147 @@
+//! Users: who calls. Today there is one, the administrator.
+
+use std::{collections::HashMap, fmt, sync::Mutex, time::Duration};
+
+use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use super::{Spindown, Unpoisoned};
+use crate::model::{Error, Kind, Moment, Result};
+
+/// For how long a password that was right need not be hashed again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// How many are remembered.
+const MOST_REMEMBERED: usize = 64;
+/// How many passwords are hashed at once: each takes 25 ms of a processor and 19 MiB.
+const HASHES_AT_ONCE: usize = 2;
+/// How many may wait for that; more are turned away.
+const HASHES_WAITING: usize = 64;
+
+/// A user's name and the hash of the password, in PHC format (`$argon2id$…`).
+#[derive(Clone)]
+pub struct Credentials {
+    name: String,
+    hash: String,
+}
+
+impl Credentials {
+    /// Takes a hash from the configuration.
+    ///
+    /// # Errors
+    /// `Invalid` if it is no argon2 hash.
+    pub fn new(name: &str, hash: &str) -> Result<Self> {
+        let readable = PasswordHash::new(hash).is_ok_and(|h| h.algorithm.as_str().starts_with("argon2"));
+        if !readable {
+            return Err(Error::invalid("not an argon2 hash: make one with `spindown hash-password`"));
+        }
+        Ok(Self { name: name.to_owned(), hash: hash.to_owned() })
+    }
+
+    /// Hashes a password with a salt of its own.
+    ///
+    /// # Errors
+    /// `Internal` if the machine gives no random numbers.
+    pub fn with_password(name: &str, password: &str) -> Result<Self> {
+        let hash = Argon2::default().hash_password(password.as_bytes());
+        let hash =
+            hash.map_err(|e| Error::new(Kind::Internal, "the password cannot be hashed").caused_by(e.to_string()))?;
+        Ok(Self { name: name.to_owned(), hash: hash.to_string() })
+    }
+
+    /// The hash, to be put into the configuration.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn verify(&self, name: &str, password: &str) -> bool {
+        // The hash is computed for a wrong name too: how long it takes tells nothing.
+        let right_name = self.name.as_bytes().ct_eq(name.as_bytes());
+        let hash = PasswordHash::new(&self.hash);
+        let right = hash.is_ok_and(|h| Argon2::default().verify_password(password.as_bytes(), &h).is_ok());
+        bool::from(right_name & u8::from(right).into())
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Knows who is who, and remembers it for a short while.
+pub(super) struct Doorman {
+    admin: Credentials,
+    /// Digests keep apart what was right from what was not; the key is of this run, and known to nobody.
+    key: [u8; 32],
+    known: Mutex<HashMap<[u8; 32], Moment>>,
+    turns: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Doorman {
+    pub(super) fn new(admin: Credentials) -> Self {
+        Self {
+            admin,
+            key: rand::random(),
+            known: Mutex::default(),
+            turns: Semaphore::new(HASHES_AT_ONCE),
+            waiting: Semaphore::new(HASHES_WAITING),
+        }
+    }
+
+    fn digest(&self, name: &str, password: &str) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(self.key);
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name);
+        hash.update(password);
+        hash.finalize().into()
+    }
+}
+
+impl Spindown {
+    /// Whether `password` is that of `name`.
+    ///
+    /// # Errors
+    /// `Unauthorized` if it is not; `TooMany` if more than can be checked are waiting.
+    pub async fn authenticate(&self, name: &str, password: &str) -> Result<()> {
+        let doorman = &self.doorman;
+        let digest = doorman.digest(name, password);
+        let now = self.clock.now().moment;
+        if doorman.known.locked().get(&digest).is_some_and(|at| now.since(*at) < REMEMBERED) {
+            return Ok(());
+        }
+        let crowded = |_| Error::new(Kind::TooMany, "too many passwords are being checked: try again in a second");
+        let _place = doorman.waiting.try_acquire().map_err(crowded)?;
+        let _turn = doorman.turns.acquire().await.map_err(|_| Error::unavailable("the server is shutting down"))?;
+        let (admin, name, password) = (doorman.admin.clone(), name.to_owned(), password.to_owned());
+        let right = tokio::task::spawn_blocking(move || admin.verify(&name, &password)).await.unwrap_or(false);
+        if !right {
+            return Err(Error::new(Kind::Unauthorized, "wrong user name or password"));
+        }
+        let mut known = doorman.known.locked();
+        known.retain(|_, at| now.since(*at) < REMEMBERED);
+        if known.len() < MOST_REMEMBERED {
+            known.insert(digest, now);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_name_and_password_together_are_right() {
+        let admin = Credentials::with_password("admin", "secret").unwrap();
+        let again = Credentials::new("admin", admin.hash()).unwrap();
+        assert!(again.verify("admin", "secret"));
+        for (name, password) in [("admin", "wrong"), ("root", "secret"), ("", ""), ("admin", "")] {
+            assert!(!again.verify(name, password), "{name} {password}");
+        }
+        assert!(Credentials::new("admin", "secret").is_err());
+        assert!(!format!("{admin:?}").contains("argon2"));
+    }
+}
