@@ -1,0 +1,374 @@
+//! The configuration: `Rocket.toml` with profiles, overridden by `ROCKET_*` and `SPINDOWN_*` variables. Ours stands in
+//! the table `spindown` of a profile, one section per concern. An unknown key or a bad value stops the start with the
+//! file, the key and the reason.
+
+pub mod section;
+pub mod value;
+
+use std::{net::IpAddr, path::PathBuf};
+
+use figment::{
+    Figment, Profile, Provider,
+    providers::{Env, Format, Serialized, Toml},
+    value::{Dict, Value},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::NetworkSpec,
+    model::{Error, HostName, Kind, Limits, Result},
+    service::{Settings, user::Credentials},
+};
+
+use section::{Auth, CheckIn, Firewall, Idle, Network, Ports, Starts, Store};
+
+/// The user and the password of the documentation, good for an address that nobody else reaches.
+pub const DEFAULT_USER: &str = "admin";
+/// See [`DEFAULT_USER`].
+pub const DEFAULT_PASSWORD: &str = "spindocker";
+
+/// Rocket's own keys that make sense here.
+const ROCKET_KEYS: [&str; 13] = [
+    "address",
+    "port",
+    "workers",
+    "max_blocking",
+    "ident",
+    "limits",
+    "temp_dir",
+    "keep_alive",
+    "shutdown",
+    "log_level",
+    "cli_colors",
+    "profile",
+    "spindown",
+];
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder of the embedded store.
+    pub data: value::Folder,
+    /// Tells apart several Spindowns on one engine, and names their networks and rules.
+    pub instance: value::Instance,
+    /// Where Redis is (`redis://[:password@]host:port/db`); without it the embedded store is used.
+    pub redis_url: Option<String>,
+    /// The engine's address (`unix:///var/run/docker.sock`, `tcp://host:port`).
+    pub engine: value::EngineUrl,
+    /// The containers' network.
+    pub network: Network,
+    /// The ports that are handed out.
+    pub ports: Ports,
+    /// What one container may use.
+    pub limits: section::Limits,
+    /// When idle containers are stopped.
+    pub idle: Idle,
+    /// How many containers are started at once.
+    pub starts: Starts,
+    /// How touches are kept.
+    pub store: Store,
+    /// The listener for check-ins.
+    pub check_in: CheckIn,
+    /// The rules that isolate the containers.
+    pub firewall: Firewall,
+    /// Who may call.
+    pub auth: Auth,
+}
+
+/// The configuration and where it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Ours.
+    pub config: Config,
+    /// All of it, Rocket's keys included.
+    pub figment: Figment,
+    /// The API's address.
+    pub address: IpAddr,
+    /// The API's port.
+    pub port: u16,
+}
+
+/// Reads `Rocket.toml` (or the file that `ROCKET_CONFIG` names) and the environment.
+///
+/// # Errors
+/// `Invalid`, with the file or variable, the key and the reason.
+pub fn load() -> Result<Loaded> {
+    let file = Env::var_or("ROCKET_CONFIG", "Rocket.toml");
+    if let Some(named) = Env::var("ROCKET_CONFIG")
+        && !PathBuf::from(&named).exists()
+    {
+        return Err(Error::invalid(format!("the file {named:?}, which ROCKET_CONFIG names, is not there")));
+    }
+    from(Figment::new().merge(Toml::file(file).nested()).merge(rocket_variables()).merge(own_variables()))
+}
+
+/// Reads the configuration from `sources`, over the defaults.
+///
+/// # Errors
+/// As for [`load`].
+pub fn from(sources: Figment) -> Result<Loaded> {
+    let default_profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let profile = Profile::from_env_or("ROCKET_PROFILE", default_profile);
+    for (profile, dict) in sources.data().map_err(refused)? {
+        for (key, value) in dict {
+            if !ROCKET_KEYS.contains(&key.as_str()) {
+                let source =
+                    sources.get_metadata(value.tag()).map_or_else(String::new, |m| format!(" in {}", place(m)));
+                let hint = if key == "ip_header" { "; Spindown never believes such a header" } else { "" };
+                return Err(Error::invalid(format!("unknown key {key:?} of profile {profile:?}{source}{hint}")));
+            }
+        }
+    }
+    let figment = Figment::from(rocket::Config::default())
+        .merge(Serialized::default("address", "127.0.0.1"))
+        .merge(Serialized::default("port", 8080))
+        .merge(Serialized::default("ident", "Spindown"))
+        .merge(Serialized::default("keep_alive", 15))
+        .merge(Serialized::default("log_level", "off"))
+        .merge(Serialized::default("shutdown.ctrlc", false))
+        .merge(Serialized::default("shutdown.signals", Vec::<String>::new()))
+        .merge(Serialized::default("spindown", Config::default()))
+        .merge(sources)
+        .select(profile);
+    let Whole { spindown: config, address, port } = figment.extract().map_err(refused)?;
+    figment.extract::<rocket::Config>().map_err(refused)?;
+    let loaded = Loaded { config, figment, address, port };
+    loaded.validate()?;
+    Ok(loaded)
+}
+
+/// What is read of the whole, so that an error names the whole path of its key.
+#[derive(Deserialize)]
+struct Whole {
+    spindown: Config,
+    address: IpAddr,
+    port: u16,
+}
+
+fn rocket_variables() -> impl Provider {
+    Env::prefixed("ROCKET_").ignore(&["PROFILE", "CONFIG"]).global()
+}
+
+/// `SPINDOWN_IDLE_TIMEOUT` is `spindown.idle.timeout`: which underscore parts a section from a key follows from the keys
+/// there are.
+fn own_variables() -> impl Provider {
+    let known = keys(&defaults(), "");
+    Env::prefixed("SPINDOWN_")
+        .map(move |variable| {
+            let name = variable.as_str().to_ascii_lowercase();
+            let key = known.iter().find(|key| key.replace('.', "_") == name);
+            format!("spindown.{}", key.unwrap_or(&name)).into()
+        })
+        .split(".")
+        .global()
+}
+
+/// The defaults, as a tree.
+fn defaults() -> Dict {
+    Value::serialize(Config::default()).ok().and_then(Value::into_dict).unwrap_or_default()
+}
+
+/// The paths of all keys of the tree.
+fn keys(dict: &Dict, prefix: &str) -> Vec<String> {
+    let paths = dict.iter().flat_map(|(key, value)| match value {
+        Value::Dict(_, inner) => keys(inner, &format!("{prefix}{key}.")),
+        _ => vec![format!("{prefix}{key}")],
+    });
+    paths.collect()
+}
+
+fn place(metadata: &figment::Metadata) -> String {
+    metadata.source.as_ref().map_or_else(|| metadata.name.to_string(), |source| format!("{} ({source})", metadata.name))
+}
+
+fn refused(error: figment::Error) -> Error {
+    let lines: Vec<String> = error.into_iter().map(|e| e.to_string()).collect();
+    Error::invalid(lines.join("\n"))
+}
+
+impl Loaded {
+    /// What no key can tell by itself.
+    fn validate(&self) -> Result<()> {
+        let Config { ports, network, auth, .. } = &self.config;
+        if ports.first > ports.last || ports.first == 0 {
+            return Err(Error::invalid(format!(
+                "spindown.ports: first ({}) must be at least 1 and not above last ({})",
+                ports.first, ports.last
+            )));
+        }
+        if !(16..=28).contains(&network.subnet.prefix_len()) || network.subnet.trunc() != network.subnet {
+            return Err(Error::invalid(format!(
+                "spindown.network.subnet: {} must be a network of /16 to /28, without host bits",
+                network.subnet
+            )));
+        }
+        if auth.password_hash.is_none() && (!self.address.is_loopback() || !auth.trusted_proxies.is_empty()) {
+            return Err(Error::invalid(format!(
+                "the password of the documentation is only good while the API listens on loopback and no proxy is \
+                 trusted (here: address {}, {} trusted proxies). Set one: run `spindown hash-password`, and put what it \
+                 prints into Rocket.toml as password_hash below [default.spindown.auth], or into the variable \
+                 SPINDOWN_AUTH_PASSWORD_HASH",
+                self.address,
+                auth.trusted_proxies.len()
+            )));
+        }
+        self.credentials().map(|_| ())
+    }
+
+    /// Who may call.
+    ///
+    /// # Errors
+    /// `Invalid` if the configured hash is none.
+    pub fn credentials(&self) -> Result<Credentials> {
+        let Auth { user, password_hash, .. } = &self.config.auth;
+        match password_hash {
+            Some(hash) => Credentials::new(user, hash)
+                .map_err(|e| Error::invalid(format!("spindown.auth.password_hash: {}", e.message()))),
+            None => Credentials::with_password(user, DEFAULT_PASSWORD),
+        }
+    }
+
+    /// What the service is told.
+    ///
+    /// # Errors
+    /// As for [`Loaded::credentials`].
+    pub fn settings(&self) -> Result<Settings> {
+        let Config { instance, ports, limits, idle, starts, store, .. } = &self.config;
+        Ok(Settings {
+            instance: instance.to_string(),
+            host: HostName::local(),
+            network: self.network(),
+            ports: ports.first..=ports.last,
+            bind: ports.bind,
+            limits: Limits {
+                memory: limits.memory.bytes(),
+                cpus: limits.cpus.count(),
+                pids: limits.pids,
+                log_size: limits.log_size.bytes(),
+            },
+            memory_reserve: limits.memory_reserve.bytes(),
+            idle_timeout: idle.timeout.timeout(),
+            sweep_every: idle.sweep.span(),
+            stop_grace: idle.stop_grace.span(),
+            stops_at_once: idle.stops_at_once.get(),
+            starts_at_once: starts.at_once.get(),
+            starts_waiting: starts.waiting,
+            flush_every: store.flush.span(),
+            drift_every: store.drift.span(),
+            admin: self.credentials()?,
+        })
+    }
+
+    /// The containers' network.
+    pub fn network(&self) -> NetworkSpec {
+        let Config { instance, network, .. } = &self.config;
+        NetworkSpec { name: instance.to_string(), bridge: network.bridge.to_string(), subnet: network.subnet }
+    }
+
+    /// The effective configuration as TOML, secrets masked.
+    ///
+    /// # Errors
+    /// `Internal` if it cannot be written.
+    pub fn to_toml(&self) -> Result<String> {
+        #[derive(Serialize)]
+        struct Effective {
+            profile: String,
+            address: IpAddr,
+            port: u16,
+            spindown: Config,
+        }
+        let mut spindown = self.config.clone();
+        let mask = || "********".to_owned();
+        spindown.auth.password_hash = spindown.auth.password_hash.map(|_| mask());
+        spindown.redis_url = spindown.redis_url.map(|url| match url.rsplit_once('@') {
+            Some((_, host)) => format!("redis://{}@{host}", mask()),
+            None => url,
+        });
+        let profile = self.figment.profile().to_string();
+        let effective = Effective { profile, address: self.address, port: self.port, spindown };
+        toml::to_string_pretty(&effective)
+            .map_err(|e| Error::new(Kind::Internal, "the configuration cannot be written").caused_by(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(toml: &str) -> Result<Loaded> {
+        from(Figment::new().merge(Toml::string(toml).nested()))
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let loaded = with("").unwrap();
+        assert_eq!((loaded.address.to_string().as_str(), loaded.port), ("127.0.0.1", 8080));
+        let settings = loaded.settings().unwrap();
+        assert_eq!(settings.idle_timeout.seconds(), Some(9_000));
+        assert_eq!(settings.ports, 20_000..=29_999);
+        assert_eq!(loaded.config.check_in.port, 80);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_key() {
+        for (toml, words) in [
+            ("[default]\nadress = \"::1\"", vec!["adress"]),
+            ("[default]\nip_header = \"X-Real-IP\"", vec!["ip_header", "never believes"]),
+            ("[default]\nport = 99999", vec!["port"]),
+            ("[default.spindown]\nredis = 1", vec!["redis", "spindown"]),
+            ("[default.spindown.idle]\ntimeout = \"soon\"", vec!["soon", "spindown.idle.timeout"]),
+            ("[default.spindown.idle]\nsweep = \"7s\"", vec!["divide", "spindown.idle.sweep"]),
+            ("[default.spindown.idle]\nsweeps = \"7s\"", vec!["sweeps", "idle"]),
+            ("[default.spindown.limits]\nmemory = \"1m\"", vec!["6m", "spindown.limits.memory"]),
+            ("[default.spindown.ports]\nfirst = 30000", vec!["ports", "30000"]),
+            ("[default.spindown.network]\nsubnet = \"10.0.0.1/20\"", vec!["subnet"]),
+            ("[default.spindown.auth]\npassword_hash = \"plain\"", vec!["password_hash", "hash-password"]),
+            ("[default.spindown]\ninstance = \"A b\"", vec!["A b", "instance"]),
+        ] {
+            let error = with(toml).expect_err(toml);
+            for word in words {
+                assert!(error.message().contains(word), "{toml}: {}", error.message());
+            }
+        }
+    }
+
+    #[test]
+    fn the_documented_password_is_good_for_loopback_only() {
+        for toml in [
+            "[default]\naddress = \"0.0.0.0\"",
+            "[default]\naddress = \"::\"",
+            "[default.spindown.auth]\ntrusted_proxies = [\"127.0.0.1/32\"]",
+        ] {
+            let error = with(toml).expect_err(toml);
+            assert!(error.message().contains("hash-password"), "{}", error.message());
+        }
+        assert!(with("[default]\naddress = \"::1\"").is_ok());
+        let hash = Credentials::with_password("admin", "other").unwrap();
+        let own =
+            format!("[default]\naddress = \"0.0.0.0\"\n[default.spindown.auth]\npassword_hash = \"{}\"", hash.hash());
+        assert!(with(&own).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let hash = Credentials::with_password("admin", "other").unwrap();
+        let loaded = with(&format!(
+            "[default.spindown]\nredis_url = \"redis://:hush@127.0.0.1/0\"\n[default.spindown.auth]\npassword_hash = \"{}\"",
+            hash.hash()
+        ));
+        let text = loaded.unwrap().to_toml().unwrap();
+        assert!(!text.contains("hush") && !text.contains("argon2"), "{text}");
+        assert!(text.contains("127.0.0.1/0") && text.contains("timeout = \"2h30m\""), "{text}");
+    }
+
+    #[test]
+    fn variables_find_their_section() {
+        let all = keys(&defaults(), "");
+        for key in ["redis_url", "idle.stop_grace", "auth.password_hash", "check_in.port", "limits.memory_reserve"] {
+            assert!(all.iter().any(|k| k == key), "{key} in {all:?}");
+        }
+        let flat: std::collections::BTreeSet<_> = all.iter().map(|k| k.replace('.', "_")).collect();
+        assert_eq!(flat.len(), all.len(), "two keys share a variable");
+    }
+}

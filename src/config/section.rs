@@ -1,0 +1,188 @@
+//! The sections and their defaults.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DEFAULT_USER,
+    value::{Cpus, Interface, Interval, Memory, Span, Timeout},
+};
+use crate::model::IdleTimeout;
+
+/// The containers' network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// The interface's name of its bridge.
+    pub bridge: Interface,
+    /// Its addresses.
+    pub subnet: Ipv4Net,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            bridge: Interface("spindown0".to_owned()),
+            subnet: Ipv4Net::new_assert(Ipv4Addr::new(10, 213, 0, 0), 20),
+        }
+    }
+}
+
+/// The host's ports that are handed out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+    /// The address on which they are published.
+    pub bind: IpAddr,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { first: 20_000, last: 29_999, bind: Ipv4Addr::UNSPECIFIED.into() }
+    }
+}
+
+/// What one container may use unless its creation says otherwise.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory.
+    pub memory: Memory,
+    /// Processors.
+    pub cpus: Cpus,
+    /// Processes and threads.
+    pub pids: u32,
+    /// The output that the engine keeps.
+    pub log_size: Memory,
+    /// The host's memory that must be left for another start.
+    pub memory_reserve: Memory,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: Memory(512 << 20),
+            cpus: Cpus(1.0),
+            pids: 256,
+            log_size: Memory(10 << 20),
+            memory_reserve: Memory(128 << 20),
+        }
+    }
+}
+
+/// When idle containers are stopped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Idle {
+    /// After how much idleness, unless a container's creation says otherwise.
+    pub timeout: Timeout,
+    /// How often the idle ones are looked for.
+    pub sweep: Interval,
+    /// How long a container may take to end by itself.
+    pub stop_grace: Span,
+    /// How many are stopped at once.
+    pub stops_at_once: NonZeroUsize,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            // The documented two and a half hours.
+            timeout: Timeout(IdleTimeout::After(Duration::from_secs(9_000))),
+            sweep: Interval(Duration::from_secs(60)),
+            stop_grace: Span(Duration::from_secs(10)),
+            stops_at_once: NonZeroUsize::MIN.saturating_add(7),
+        }
+    }
+}
+
+/// How many containers are started at once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Starts {
+    /// So many.
+    pub at_once: NonZeroUsize,
+    /// How many more may wait for their turn.
+    pub waiting: usize,
+}
+
+impl Default for Starts {
+    fn default() -> Self {
+        Self { at_once: NonZeroUsize::MIN.saturating_add(3), waiting: 200 }
+    }
+}
+
+/// How the store and the snapshot are kept up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// How often touches are written: what a kill may lose.
+    pub flush: Span,
+    /// How often the engine's list and the store correct the snapshot.
+    pub drift: Span,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { flush: Span(Duration::from_secs(1)), drift: Span(Duration::from_secs(30)) }
+    }
+}
+
+/// The listener for check-ins on the gateway of the containers' network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckIn {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Default for CheckIn {
+    fn default() -> Self {
+        // The documented containers post to port 80 of their gateway.
+        Self { enabled: true, port: 80 }
+    }
+}
+
+/// The rules that isolate the containers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Firewall {
+    /// Whether they are put in place. Without them containers reach each other's ports and the host's services.
+    pub enabled: bool,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// Who may call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// The administrator's name.
+    pub user: String,
+    /// The hash of the password, as `spindown hash-password` prints it.
+    pub password_hash: Option<String>,
+    /// Proxies whose word on the client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { user: DEFAULT_USER.to_owned(), password_hash: None, trusted_proxies: Vec::new() }
+    }
+}
