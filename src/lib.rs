@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod firewall;
+pub mod http;
 pub mod model;
 pub mod policy;
 pub mod reconcile;

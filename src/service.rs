@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     engine::{Engine, NetworkSpec},
     firewall::Firewall,
-    model::{ContainerId, HostName, IdleTimeout, Limits, Moment},
+    model::{ContainerId, HostName, IdleTimeout, Limits, Moment, Stamp},
     store::Store,
 };
 
@@ -158,6 +158,11 @@ impl Spindown {
     ) -> tokio::task::JoinHandle<()> {
         let me = self.me.upgrade().expect("whoever calls this holds it");
         self.tasks.spawn(work(me))
+    }
+
+    /// Now, by the clock of the service.
+    pub fn now(&self) -> Stamp {
+        self.clock.now()
     }
 
     /// What it was told at the start.

@@ -1,0 +1,108 @@
+//! `/v1/containers`.
+
+mod input;
+mod view;
+
+use std::sync::Arc;
+
+use rocket::{
+    Request, Route, State, delete, get,
+    http::Status,
+    outcome::Outcome,
+    patch, post,
+    request::{self, FromRequest},
+    routes,
+    serde::json::Json,
+};
+
+use self::{
+    input::{Listing, Patch, new_container},
+    view::{ActivityView, ContainerView, Created},
+};
+use crate::{
+    http::{
+        auth::Caller,
+        catch::Refusal,
+        fields::{Fields, QueryFields},
+        problem::Problem,
+        request::Trace,
+    },
+    service::{Spindown, container::IdempotencyKey},
+};
+
+/// The routes.
+pub(in crate::http) fn routes() -> Vec<Route> {
+    routes![list, create, show, change, remove, activity]
+}
+
+/// The caller's mark on a create, if there is one.
+struct Key(Option<IdempotencyKey>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Key {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        match request.headers().get_one("Idempotency-Key").map(IdempotencyKey::parse).transpose() {
+            Ok(key) => Outcome::Success(Self(key)),
+            Err(error) => Outcome::Error((Refusal::leave(request, Status::BadRequest, error), ())),
+        }
+    }
+}
+
+#[get("/containers")]
+async fn list(
+    _caller: Caller,
+    trace: Trace,
+    query: QueryFields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<Vec<ContainerView>>, Problem> {
+    let Listing { filter, audit } = Listing::read(query.0)?;
+    if audit {
+        trace.follow(spindown.refresh_all(true)).await?;
+    }
+    let reports = spindown.list_containers(&filter)?;
+    Ok(Json(reports.into_iter().map(ContainerView::from).collect()))
+}
+
+#[post("/containers", data = "<fields>")]
+async fn create(
+    caller: Caller,
+    trace: Trace,
+    key: Key,
+    fields: Fields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Created, Problem> {
+    let wanted = new_container(fields)?;
+    let report = trace.follow(spindown.create_container(&caller.name, wanted, key.0.as_ref())).await?;
+    Ok(Created(report.into()))
+}
+
+#[get("/containers/<name>")]
+async fn show(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ContainerView>, Problem> {
+    Ok(Json(spindown.find_container(name)?.into()))
+}
+
+#[patch("/containers/<name>", data = "<fields>")]
+async fn change(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    fields: Fields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<ContainerView>, Problem> {
+    let patch = Patch::read(fields)?;
+    let report = trace.follow(patch.apply(spindown, name)).await?;
+    Ok(Json(report.into()))
+}
+
+#[delete("/containers/<name>")]
+async fn remove(_caller: Caller, trace: Trace, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Status, Problem> {
+    trace.follow(spindown.remove_container(name)).await?;
+    Ok(Status::NoContent)
+}
+
+#[get("/containers/<name>/activity")]
+async fn activity(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ActivityView>, Problem> {
+    Ok(Json(spindown.activity(name)?.into()))
+}

@@ -1,0 +1,222 @@
+//! What a caller may ask of containers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    http::fields::{Fields, about},
+    model::{Error, IdleTimeout, Name, Result, Status, parse_cpus, parse_memory},
+    service::{
+        Spindown,
+        container::{AuthorizedKeys, Change, Filter, NewContainer, Report},
+    },
+};
+
+/// Bounds of what one container may be given.
+const MOST_LABELS: usize = 64;
+const LONGEST_LABEL: usize = 256;
+const MOST_VARIABLES: usize = 200;
+const LONGEST_VARIABLE: usize = 32 << 10;
+const MOST_WORDS: usize = 256;
+/// The longest page of a list.
+const LONGEST_PAGE: usize = 1_000;
+
+const CREATE: [&str; 9] =
+    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus"];
+const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
+const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
+
+/// Reads what a new container is to be.
+pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
+    let wanted = NewContainer {
+        image: image(fields.text("image")?)?,
+        name: name(&mut fields)?,
+        command: command(&mut fields)?,
+        env: env(&mut fields)?,
+        labels: labels(&mut fields)?.unwrap_or_default(),
+        authorized_keys: authorized_keys(&mut fields)?,
+        idle_timeout: idle_timeout(&mut fields)?,
+        memory: fields.scalar("memory")?.map(|t| about("memory", parse_memory(&t))).transpose()?,
+        cpus: fields.scalar("cpus")?.map(|t| about("cpus", parse_cpus(&t))).transpose()?,
+    };
+    fields.finish(&CREATE)?;
+    Ok(wanted)
+}
+
+/// What may be set as a container's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Running,
+    Stopped,
+}
+
+/// What is to become of a container.
+pub(super) struct Patch {
+    change: Change,
+    status: Option<Wanted>,
+}
+
+impl Patch {
+    pub(super) fn read(mut fields: Fields) -> Result<Self> {
+        let status = match fields.text("status")?.as_deref() {
+            None => None,
+            Some("running") => Some(Wanted::Running),
+            Some("stopped") => Some(Wanted::Stopped),
+            Some(other) => {
+                return Err(Error::invalid(format!(
+                    "status: can be set to running or stopped, not to {:?}",
+                    clip(other)
+                )));
+            }
+        };
+        let change = Change {
+            name: name(&mut fields)?,
+            idle_timeout: idle_timeout(&mut fields)?,
+            labels: labels(&mut fields)?,
+            authorized_keys: authorized_keys(&mut fields)?,
+        };
+        fields.finish(&PATCH)?;
+        if status.is_none() && change.is_empty() {
+            return Err(Error::invalid(format!("nothing to change: give one of {}", PATCH.join(", "))));
+        }
+        Ok(Self { change, status })
+    }
+
+    /// The lasting changes first: they can be refused, and then nothing has happened to what runs.
+    pub(super) async fn apply(self, spindown: &Arc<Spindown>, name: &str) -> Result<Report> {
+        // Its name may be what changes.
+        let id = spindown.find_container(name)?.container.id;
+        let mut report = None;
+        if !self.change.is_empty() {
+            report = Some(spindown.update_container(id.as_str(), self.change).await?);
+        }
+        match (self.status, report) {
+            (Some(Wanted::Running), _) => spindown.start_container(id.as_str()).await,
+            (Some(Wanted::Stopped), _) => spindown.stop_container(id.as_str()).await,
+            (None, Some(report)) => Ok(report),
+            (None, None) => spindown.find_container(id.as_str()),
+        }
+    }
+}
+
+/// What a list is to show.
+pub(super) struct Listing {
+    pub filter: Filter,
+    pub audit: bool,
+}
+
+impl Listing {
+    pub(super) fn read(mut fields: Fields) -> Result<Self> {
+        let status = fields.text("status")?.map(|text| {
+            let words = Status::ALL.map(Status::as_str);
+            let found = Status::ALL.into_iter().find(|s| s.as_str() == text);
+            found.ok_or_else(|| Error::invalid(format!("status: {:?} is none of {}", clip(&text), words.join(", "))))
+        });
+        let limit = fields.scalar("limit")?.map(|text| match text.parse() {
+            Ok(limit) if (1..=LONGEST_PAGE).contains(&limit) => Ok(limit),
+            _ => {
+                Err(Error::invalid(format!("limit: must be a number from 1 to {LONGEST_PAGE}, not {:?}", clip(&text))))
+            }
+        });
+        let label = |text: String| match text.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (text, None),
+        };
+        let filter = Filter {
+            status: status.transpose()?,
+            image: fields.text("image")?,
+            labels: fields.texts("label")?.unwrap_or_default().into_iter().map(label).collect(),
+            after: fields.text("after")?,
+            limit: limit.transpose()?,
+        };
+        let audit = fields.flag("audit")?.unwrap_or(false);
+        fields.finish(&LIST)?;
+        Ok(Self { filter, audit })
+    }
+}
+
+fn image(text: Option<String>) -> Result<String> {
+    let text = text.ok_or_else(|| Error::invalid("image: is needed; GET /v1/images lists what there is"))?;
+    // What an image's name can be: the engine's grammar, loosely. It keeps odd things from being sent to the engine.
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(good) || !text.as_bytes()[0].is_ascii_alphanumeric() {
+        return Err(Error::invalid(format!("image: {:?} cannot be an image's name", clip(&text))));
+    }
+    Ok(text)
+}
+
+fn name(fields: &mut Fields) -> Result<Option<Name>> {
+    fields.text("name")?.map(|text| about("name", Name::parse(&text))).transpose()
+}
+
+/// A list of words is taken as it is; one text is for the shell.
+fn command(fields: &mut Fields) -> Result<Option<Vec<String>>> {
+    let Some(mut words) = fields.texts("command")? else { return Ok(None) };
+    if words.is_empty() || words[0].is_empty() || words.len() > MOST_WORDS || words.iter().any(|w| w.contains('\0')) {
+        return Err(Error::invalid(format!("command: give a command of 1 to {MOST_WORDS} words")));
+    }
+    if words.len() == 1 {
+        words.splice(0..0, ["/bin/sh".to_owned(), "-c".to_owned()]);
+    }
+    Ok(Some(words))
+}
+
+fn env(fields: &mut Fields) -> Result<BTreeMap<String, String>> {
+    let env = fields.pairs("env")?.unwrap_or_default();
+    if env.len() > MOST_VARIABLES {
+        return Err(Error::invalid(format!("env: at most {MOST_VARIABLES} variables")));
+    }
+    for (key, value) in &env {
+        let first = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !first || key.len() > 128 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(Error::invalid(format!(
+                "env: {:?} cannot be a variable's name: use letters, digits and '_'",
+                clip(key)
+            )));
+        }
+        if value.contains('\0') || value.len() > LONGEST_VARIABLE {
+            return Err(Error::invalid(format!("env: the value of {key:?} is too long or holds a zero byte")));
+        }
+    }
+    Ok(env)
+}
+
+fn labels(fields: &mut Fields) -> Result<Option<BTreeMap<String, String>>> {
+    let Some(labels) = fields.pairs("labels")? else { return Ok(None) };
+    if labels.len() > MOST_LABELS {
+        return Err(Error::invalid(format!("labels: at most {MOST_LABELS}")));
+    }
+    for (key, value) in &labels {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+        if key.is_empty() || key.len() > LONGEST_LABEL || !key.bytes().all(good) {
+            let message =
+                format!("labels: {:?} cannot be a label's name: use letters, digits, '.', '_', '-' and '/'", clip(key));
+            return Err(Error::invalid(message));
+        }
+        if value.len() > LONGEST_LABEL || value.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "labels: the value of {key:?} is longer than {LONGEST_LABEL} bytes or not plain text"
+            )));
+        }
+    }
+    Ok(Some(labels))
+}
+
+fn authorized_keys(fields: &mut Fields) -> Result<Option<AuthorizedKeys>> {
+    let texts = fields.texts("authorized_keys")?;
+    texts.map(|texts| AuthorizedKeys::parse(&texts.join("\n"))).transpose()
+}
+
+/// JSON's null is the word for `never`, as in the answers.
+fn idle_timeout(fields: &mut Fields) -> Result<Option<IdleTimeout>> {
+    let given = fields.has("idle_timeout");
+    match fields.scalar("idle_timeout")? {
+        Some(text) => about("idle_timeout", IdleTimeout::parse(&text)).map(Some),
+        None if given => Ok(Some(IdleTimeout::Never)),
+        None => Ok(None),
+    }
+}
+
+/// As much of a caller's text as an answer repeats.
+fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,95 @@
+//! Errors as `application/problem+json` (RFC 9457), with a `message` beside the standard members.
+
+use std::io::Cursor;
+
+use rocket::{
+    Request, Response,
+    http::{ContentType, Header, Status},
+    response::{self, Responder},
+};
+use serde_json::json;
+
+use super::request::RequestId;
+use crate::model::{Error, Kind};
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub struct Problem {
+    status: Status,
+    message: String,
+    retry_after: Option<u64>,
+    allow: Option<String>,
+}
+
+impl Problem {
+    /// A problem that no error of the service stands behind.
+    pub(super) fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after: None, allow: None }
+    }
+
+    /// Tells which methods there are.
+    pub(super) fn allowing(mut self, methods: String) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+}
+
+/// The one place where errors become statuses, and are logged.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = status(error.kind());
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        match error.kind() {
+            Kind::Internal => tracing::error!(error = error.message(), source, "request failed"),
+            Kind::Unavailable | Kind::Exhausted => tracing::warn!(error = error.message(), source, "request failed"),
+            _ => tracing::debug!(error = error.message(), source, "request refused"),
+        }
+        let retry_after = error.retry_after().map(|wait| wait.as_secs().max(1));
+        Self { status, message: error.message().to_owned(), retry_after, allow: None }
+    }
+}
+
+/// The status that tells the kind.
+pub(super) fn status(kind: Kind) -> Status {
+    match kind {
+        Kind::Invalid => Status::BadRequest,
+        Kind::Unauthorized => Status::Unauthorized,
+        Kind::Forbidden => Status::Forbidden,
+        Kind::NotFound => Status::NotFound,
+        Kind::Conflict => Status::Conflict,
+        Kind::Unsuitable => Status::UnprocessableEntity,
+        Kind::TooMany => Status::TooManyRequests,
+        Kind::Exhausted | Kind::Unavailable => Status::ServiceUnavailable,
+        Kind::Internal => Status::InternalServerError,
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Problem {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.reason_lossy(),
+            "status": self.status.code,
+            "detail": self.message,
+            "message": self.message,
+            "instance": request.uri().path().as_str(),
+            "request_id": RequestId::of(request).as_str(),
+        })
+        .to_string();
+        let mut response = Response::build();
+        response
+            .status(self.status)
+            .header(ContentType::new("application", "problem+json"))
+            .sized_body(body.len(), Cursor::new(body));
+        if self.status == Status::Unauthorized {
+            response.header(Header::new("WWW-Authenticate", "Basic realm=\"spindown\", charset=\"UTF-8\""));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.header(Header::new("Retry-After", seconds.to_string()));
+        }
+        if let Some(methods) = self.allow {
+            response.header(Header::new("Allow", methods));
+        }
+        response.ok()
+    }
+}
