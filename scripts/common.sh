@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# What the scripts share. Sourced, not run; leaves the caller in the project's folder.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Debian keeps the tools of the administrator out of everybody else's path.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf '%s: %s\n' "${0##*/}" "$*"; }
+fail() { say "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo -- "$@"
+    else
+        fail "this needs root for: $*. Run it as root, or install sudo"
+    fi
+}
+
+# The engine belongs to root, and to whoever may write to its socket.
+docker() {
+    if [ -n "${DOCKER_HOST-}" ] || [ -w /var/run/docker.sock ]; then command docker "$@"; else as_root docker "$@"; fi
+}
