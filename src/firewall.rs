@@ -1,6 +1,7 @@
-//! Our nftables table: what containers may reach. `nft` applies it to the kernel.
+//! Our nftables tables: what containers may reach. `rules` writes them down, `nft` applies them to the kernel.
 
 pub mod nft;
+pub mod rules;
 
 use async_trait::async_trait;
 

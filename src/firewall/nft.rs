@@ -1,1 +1,179 @@
-//! Being written.
+//! The rules in the kernel, by the command `nft`: applied in one transaction, looked at, taken away. What they say is
+//! `rules`'; when to look is the reconciler's.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
+
+use super::{
+    Firewall,
+    rules::{self, Frames, Rules},
+};
+use crate::model::{Error, Result};
+
+/// How long one call of `nft` may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Where administrators' commands are, which the search path of a service need not name.
+const FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// The kernel's firewall, as far as it is ours.
+#[derive(Debug)]
+pub struct Nft {
+    rules: Rules,
+    program: PathBuf,
+    // Held over a whole call: two at once would take each other's changes for a stranger's.
+    known: Mutex<Known>,
+}
+
+/// What is known from the last time the rules were applied.
+#[derive(Debug)]
+struct Known {
+    /// What the kernel can.
+    frames: Frames,
+    /// What was applied, and how the kernel showed it right after: `nft` writes things in its own way, so only its own
+    /// listings can be compared.
+    applied: Option<(String, String)>,
+}
+
+/// Why a call of `nft` came to nothing.
+enum Failure {
+    /// It ran and said no, in these words.
+    Refused(String),
+    /// It could not do its work at all.
+    Broken(Error),
+}
+
+impl Nft {
+    /// The firewall of these rules. Nothing is applied yet. `Invalid` if they cannot be written down.
+    pub fn new(rules: Rules) -> Result<Self> {
+        rules.check()?;
+        let known = Mutex::new(Known { frames: Frames::Named, applied: None });
+        Ok(Self { rules, program: PathBuf::from("nft"), known })
+    }
+
+    /// Calls this program instead of the `nft` that is found.
+    #[must_use]
+    pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), ..self }
+    }
+
+    /// Replaces whatever is there, and notes how that looks.
+    async fn apply(&self, known: &mut Known, uplinks: &[String]) -> Result<()> {
+        known.applied = None;
+        let mut text = self.rules.text(uplinks, known.frames);
+        let mut outcome = self.call(&text).await;
+        if known.frames == Frames::Named && matches!(outcome, Err(Failure::Refused(_))) {
+            text = self.rules.text(uplinks, Frames::Addressed);
+            outcome = self.call(&text).await;
+            if outcome.is_ok() {
+                tracing::info!("the kernel cannot tell bridges by name: frames between containers are told by address");
+                known.frames = Frames::Addressed;
+            }
+        }
+        outcome.map_err(Failure::into_error)?;
+        let listing = self.listing().await.map_err(Failure::into_error)?;
+        // Somebody may have been there between the two calls: what he left must not be taken for ours.
+        if rules::size(&listing) != rules::size(&text) {
+            return Err(Error::unavailable("the firewall rules were changed while they were applied"));
+        }
+        known.applied = Some((text, listing));
+        Ok(())
+    }
+
+    /// Both tables as they are now.
+    async fn listing(&self) -> Result<String, Failure> {
+        let [inet, bridge] = self.rules.questions();
+        let (inet, bridge) = tokio::try_join!(self.call(&inet), self.call(&bridge))?;
+        Ok(inet + &bridge)
+    }
+
+    /// Runs `nft` on a script and answers what it wrote.
+    async fn call(&self, script: &str) -> Result<String, Failure> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        // Numbers for names, no counts, no elements: what is left changes only when somebody changes the rules.
+        let mut child = Command::new(&self.program)
+            .args(["--numeric", "--stateless", "--terse", "--file", "-"])
+            .env("PATH", format!("{path}:{FOLDERS}"))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| {
+                let message = "the firewall needs the command nft: install the package nftables";
+                Failure::Broken(Error::unavailable(message).caused_by(source))
+            })?;
+        let work = async {
+            if let Some(mut stdin) = child.stdin.take() {
+                // A child that ends without reading says why in its own words.
+                let _ = stdin.write_all(script.as_bytes()).await;
+            }
+            child.wait_with_output().await
+        };
+        let output = match timeout(DEADLINE, work).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(source)) => {
+                return Err(Failure::Broken(Error::unavailable("the command nft failed").caused_by(source)));
+            }
+            Err(source) => {
+                let message = format!("the command nft did not end within {} s", DEADLINE.as_secs());
+                return Err(Failure::Broken(Error::unavailable(message).caused_by(source)));
+            }
+        };
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        if words.contains("Operation not permitted") || words.contains("Permission denied") {
+            let message = "the firewall needs the capability NET_ADMIN: run Spindown as root or grant it";
+            return Err(Failure::Broken(Error::unavailable(message).caused_by(words)));
+        }
+        Err(Failure::Refused(words))
+    }
+}
+
+#[async_trait]
+impl Firewall for Nft {
+    async fn ensure(&self) -> Result<bool> {
+        let mut known = self.known.lock().await;
+        let uplinks = uplinks();
+        if let Some((text, listing)) = &known.applied
+            && *text == self.rules.text(&uplinks, known.frames)
+        {
+            match self.listing().await {
+                Ok(present) if present == *listing => return Ok(false),
+                // A table that is gone cannot be listed.
+                Ok(_) | Err(Failure::Refused(_)) => {}
+                Err(Failure::Broken(error)) => return Err(error),
+            }
+        }
+        self.apply(&mut known, &uplinks).await?;
+        Ok(true)
+    }
+
+    async fn remove(&self) -> Result<()> {
+        let mut known = self.known.lock().await;
+        known.applied = None;
+        self.call(&self.rules.removal()).await.map_err(Failure::into_error)?;
+        Ok(())
+    }
+}
+
+impl Failure {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Refused(words) => Error::unavailable("the kernel refused the firewall rules").caused_by(words),
+            Self::Broken(error) => error,
+        }
+    }
+}
+
+/// The bridges that carry a default route. A host whose own network card is part of a bridge reaches the world by it.
+fn uplinks() -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let mut names = rules::default_routes(&table);
+    names.retain(|name| std::path::Path::new("/sys/class/net").join(name).join("bridge").exists());
+    names
+}
