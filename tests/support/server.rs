@@ -1,0 +1,318 @@
+//! A real server: the binary, in a block of its own, over the real engine.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Method, header::HeaderMap};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::block::Block;
+
+/// Within this time everything happens that a test waits for.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// What a server that does not start, or has ended, left.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub log: String,
+}
+
+/// One server process. It is killed, and its block cleared, when this is dropped.
+pub struct Server {
+    child: Option<Child>,
+    log: Arc<Mutex<String>>,
+    pub url: String,
+    pub block: Arc<Block>,
+    folder: Arc<TempDir>,
+    settings: Vec<(String, String)>,
+    http: Client,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub json: Value,
+}
+
+impl Server {
+    /// Starts a server with these settings beside those of its block (`SPINDOWN_IDLE_TIMEOUT`, `ROCKET_PORT` …).
+    pub fn start(settings: &[(&str, &str)]) -> Self {
+        Self::try_start(Arc::new(Block::take()), settings).expect("the server starts")
+    }
+
+    /// Starts a server in this block.
+    pub fn try_start(block: Arc<Block>, settings: &[(&str, &str)]) -> Result<Self, Ended> {
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self { child: None, log: Arc::default(), url: String::new(), block, folder, settings, http: Client::new() }
+            .launch()
+    }
+
+    fn launch(mut self) -> Result<Self, Ended> {
+        let (first, last) = self.block.ports();
+        let network = self.block.network();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spindown"));
+        command.arg("serve").current_dir(self.folder.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("ROCKET_") || n.starts_with("SPINDOWN_")) {
+            command.env_remove(name);
+        }
+        command
+            .env("ROCKET_PORT", "0")
+            .env("SPINDOWN_INSTANCE", self.block.instance())
+            .env("SPINDOWN_NETWORK_BRIDGE", network.bridge)
+            .env("SPINDOWN_NETWORK_SUBNET", network.subnet.to_string())
+            .env("SPINDOWN_PORTS_FIRST", first.to_string())
+            .env("SPINDOWN_PORTS_LAST", last.to_string())
+            .envs(self.settings.iter().map(|(k, v)| (k, v)));
+        let mut child = command.spawn().unwrap();
+        let (told, tells) = mpsc::channel();
+        let (errors, log) = (child.stderr.take().unwrap(), Arc::clone(&self.log));
+        thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["fields"]["message"] == "serving" {
+                    let _ = told.send(entry["fields"]["address"].as_str().unwrap().to_owned());
+                }
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        self.child = Some(child);
+        match tells.recv_timeout(Duration::from_secs(60)) {
+            Ok(address) => {
+                self.url = format!("http://{address}");
+                Ok(self)
+            }
+            Err(_) => {
+                let status = self.end_with("KILL");
+                Err(Ended { status, log: self.log() })
+            }
+        }
+    }
+
+    /// Starts the server again, in the same block and over the same store, with these settings on top.
+    pub fn start_again(mut self, settings: &[(&str, &str)]) -> Self {
+        if self.child.is_some() {
+            self.end_with("TERM");
+        }
+        self.settings.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let again = Self {
+            child: None,
+            log: Arc::default(),
+            url: String::new(),
+            block: Arc::clone(&self.block),
+            folder: Arc::clone(&self.folder),
+            settings: std::mem::take(&mut self.settings),
+            http: self.http.clone(),
+        };
+        again.launch().expect("the server starts again")
+    }
+
+    /// Ends it with a signal, if it is still there, and answers how it ended.
+    pub fn end_with(&mut self, signal: &str) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        if child.try_wait().unwrap().is_none() {
+            self.signal_child(&child, signal);
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the server did not end at SIG{signal}: {}", self.log());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends it a signal that does not end it.
+    pub fn signal(&self, signal: &str) {
+        self.signal_child(self.child.as_ref().expect("it runs"), signal);
+    }
+
+    fn signal_child(&self, child: &Child, signal: &str) {
+        run("kill", &["-s", signal, &child.id().to_string()]);
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The folder that it runs in, with its store below `data`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A request with the documented credentials. The body's type is told from its first letter: `{` or `[` is JSON, all
+    /// else a form.
+    pub async fn call(&self, method: Method, path: &str, body: &str) -> Answer {
+        self.send(self.request(method, path, body).basic_auth("admin", Some("spindocker"))).await
+    }
+
+    /// A request without credentials, to be added to.
+    pub fn request(&self, method: Method, path: &str, body: &str) -> reqwest::RequestBuilder {
+        let kind = if body.starts_with(['{', '[']) { "application/json" } else { "application/x-www-form-urlencoded" };
+        let request = self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(60));
+        if body.is_empty() { request } else { request.header("Content-Type", kind).body(body.to_owned()) }
+    }
+
+    /// Sends it.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let json =
+            if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+        Answer { status, headers, json }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, "").await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        self.call(Method::POST, path, body).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &str) -> Answer {
+        self.call(Method::PATCH, path, body).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, "").await
+    }
+
+    /// Makes a container of the sandbox image and answers what the API does.
+    pub async fn create(&self, more: &str) -> Value {
+        let answer = self.post("/v1/containers", &format!("image={}&{more}", super::block::IMAGE)).await;
+        assert_eq!(answer.status, 201, "{:#}", answer.json);
+        answer.json
+    }
+
+    /// Asks for `path` until `done`, and answers what it was then.
+    pub async fn wait_for(&self, path: &str, what: &str, mut done: impl FnMut(&Answer) -> bool) -> Answer {
+        self.wait_within(SOON, path, what, &mut done).await
+    }
+
+    /// The same, within this time.
+    pub async fn wait_within(
+        &self,
+        bound: Duration,
+        path: &str,
+        what: &str,
+        mut done: impl FnMut(&Answer) -> bool,
+    ) -> Answer {
+        let deadline = Instant::now() + bound;
+        loop {
+            let answer = self.get(path).await;
+            if done(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{path} did not become {what}: {:#}\n{}", answer.json, self.log());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// Waits until the container has this status.
+    pub async fn wait_for_status(&self, id: &str, status: &str) -> Value {
+        self.wait_for(&format!("/v1/containers/{id}"), status, |a| a.json["status"] == status).await.json
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("--- the server's log\n{}", self.log());
+        }
+    }
+}
+
+/// Runs a command that must succeed, and answers what it wrote.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// A key pair of the test's own.
+pub struct SshKey {
+    folder: TempDir,
+    pub public: String,
+}
+
+impl SshKey {
+    pub fn make() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path.to_str().unwrap()]);
+        let public = fs::read_to_string(folder.path().join("key.pub")).unwrap().trim().to_owned();
+        Self { folder, public }
+    }
+
+    /// The public key, ready for a form.
+    pub fn encoded(&self) -> String {
+        self.public.replace('+', "%2B").replace(' ', "+").replace('/', "%2F").replace('=', "%3D")
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("key")
+    }
+
+    /// An ssh command for this port, with this key and no other.
+    pub fn ssh(&self, port: &str, remote: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command.arg("-i").arg(self.path()).args(["-p", port, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
+        command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
+        command.args(["-o", "ConnectTimeout=10", "-F", "none", "student@127.0.0.1"]).args(remote);
+        command
+    }
+
+    /// Runs a command there, and answers what it wrote, if the login works.
+    pub fn login(&self, port: &str, remote: &[&str]) -> Result<String, String> {
+        let output = self.ssh(port, remote).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// Logs in and stays, until it is dropped.
+    pub fn stay(&self, port: &str) -> Session {
+        let mut child = self.ssh(port, &["echo in; cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "in\n");
+        Session(child)
+    }
+}
+
+/// Somebody who is logged in.
+pub struct Session(Child);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(mut input) = self.0.stdin.take() {
+            let _ = input.flush();
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
