@@ -1,5 +1,7 @@
 //! The store: what Docker cannot hold. Traits by noun; `embedded` keeps it in a file, `redis` shares it between servers.
 //! One contract suite holds for both. Records are versioned in `record`.
+//!
+//! A write that ends in `Unavailable` may have been done all the same: read before repeating it.
 
 pub mod embedded;
 mod record;

@@ -1,0 +1,128 @@
+//! Whatever the model can hold comes back as it was; whatever else lies there is refused, never guessed at.
+
+use proptest::{collection, option, prelude::*};
+use time::macros::datetime;
+
+use super::*;
+
+fn date() -> impl Strategy<Value = OffsetDateTime> {
+    let seconds = datetime!(0001-01-01 0:00 UTC).unix_timestamp()..=datetime!(9999-12-31 23:59:59 UTC).unix_timestamp();
+    (seconds, 0..1_000_000_000_i64).prop_map(|(seconds, nanos)| {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap() + time::Duration::nanoseconds(nanos)
+    })
+}
+
+fn id() -> impl Strategy<Value = ContainerId> {
+    any::<u128>().prop_map(ContainerId::from_bits)
+}
+
+fn by() -> impl Strategy<Value = StoppedBy> {
+    prop_oneof![Just(StoppedBy::Idle), Just(StoppedBy::User), Just(StoppedBy::Own), Just(StoppedBy::Host)]
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
+    (any::<u16>(), any::<u16>(), protocol).prop_map(|(container, host, protocol)| Port { container, host, protocol })
+}
+
+fn container() -> impl Strategy<Value = Container> {
+    let named = (id(), any::<u64>(), any::<String>(), any::<[u128; 2]>(), "[^/].{0,80}", any::<String>());
+    let held = (
+        collection::vec(port(), 0..5),
+        option::of(any::<Ipv4Addr>()),
+        any::<String>(),
+        collection::btree_map(any::<String>(), any::<String>(), 0..4),
+        option::of(any::<Duration>()),
+    );
+    let lived = (
+        date(),
+        collection::vec(any::<String>(), 0..3),
+        option::of((by(), date())),
+        option::of((by(), date(), any::<bool>())),
+    );
+    (named, held, lived).prop_map(|((id, version, host, engine, name, image), held, lived)| Container {
+        id,
+        version,
+        host: HostName::new(host),
+        engine_id: EngineId::parse(&format!("{:032x}{:032x}", engine[0], engine[1])).unwrap(),
+        name: Name::from_engine(&name),
+        image,
+        ports: held.0,
+        address: held.1,
+        owner: held.2,
+        labels: held.3,
+        idle_timeout: held.4.map_or(IdleTimeout::Never, IdleTimeout::After),
+        created_at: lived.0,
+        ssh_host_keys: lived.1,
+        stopping: lived.2.map(|(by, at)| StopOrder { by, at }),
+        stopped: lived.3.map(|(by, at, ordered)| Stop { by, at, ordered }),
+    })
+}
+
+fn read_back<T: Kept>(kept: &T) -> T {
+    read("it", write(kept).unwrap().as_bytes()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_container_comes_back_as_it_was(container in container()) {
+        prop_assert_eq!(read_back(&container), container);
+    }
+
+    #[test]
+    fn an_activity_comes_back_as_it_was(
+        last_active_at in date(),
+        check_in in option::of((date(), any::<u64>()).prop_map(|(at, connections)| CheckIn { at, connections })),
+    ) {
+        let activity = Activity { last_active_at, check_in };
+        prop_assert_eq!(read_back(&activity), activity);
+    }
+
+    #[test]
+    fn an_attempt_comes_back_as_it_was(id in id(), digest in any::<String>(), at in date()) {
+        let attempt = Attempt { id, digest, at };
+        prop_assert_eq!(read_back(&attempt), attempt);
+    }
+
+    #[test]
+    fn a_claim_comes_back_as_it_was(port in any::<u16>(), address in any::<Ipv4Addr>()) {
+        for claim in [Claim::Port(port), Claim::Address(address)] {
+            prop_assert_eq!(read_claim(&claim_key(&claim)).unwrap(), claim);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in collection::vec(any::<u8>(), 0..100), text in ".{0,40}") {
+        let _ = read::<Container>("it", &bytes);
+        let _ = read_claim(&text);
+    }
+}
+
+#[test]
+fn a_date_with_an_odd_offset_keeps_its_moment() {
+    let at = datetime!(2026-05-04 03:02:01.000000009 +1:02:03);
+    let activity = Activity { last_active_at: at, check_in: None };
+    assert_eq!(read_back(&activity).last_active_at, at);
+}
+
+#[test]
+fn a_record_of_a_newer_spindown_is_refused_with_what_to_do() {
+    let error = read::<Activity>("7", br#"{"v":2,"whatever":[]}"#).unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+    assert!(error.message().contains("upgrade this server"), "{error}");
+}
+
+#[test]
+fn a_damaged_record_is_refused_by_name() {
+    let good = r#"{"v":1,"last_active_at":"2026-01-01T00:00:00Z","check_in":null}"#;
+    assert!(read::<Activity>("7", good.as_bytes()).is_ok());
+    for bad in
+        ["", "{", "[]", "null", r#"{"v":1}"#, r#"{"v":0}"#, &good.replace('Z', ""), &good.replace("\"v\":1,", "")]
+    {
+        let error = read::<Activity>("7", bad.as_bytes()).unwrap_err();
+        assert!(error.message().contains("activity of 7") && error.message().contains("damaged"), "{bad}: {error}");
+    }
+    for bad in ["", "port", "port/", "port/65536", "address/1.2.3", "door/1"] {
+        assert!(read_claim(bad).is_err(), "{bad}");
+    }
+}
