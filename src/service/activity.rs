@@ -130,7 +130,11 @@ impl Spindown {
         match outcome {
             Ok(()) => {
                 for (id, written) in activities {
-                    self.snapshot.update(&id, |entry| entry.unflushed = entry.activity() != Some(written));
+                    let there = self.snapshot.update(&id, |entry| entry.unflushed = entry.activity() != Some(written));
+                    if there.is_none() {
+                        // Removed meanwhile: its activity must not outlive it.
+                        let _ = self.store.remove_container(&id).await;
+                    }
                 }
                 self.check_ins.trim();
                 self.save_all().await;
