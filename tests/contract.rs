@@ -1,1 +1,3 @@
 //! One suite for every adapter of a trait.
+
+pub mod engine;
