@@ -72,13 +72,20 @@ impl Nft {
             }
         }
         outcome.map_err(Failure::into_error)?;
-        let listing = self.call(&self.rules.question()).await.map_err(Failure::into_error)?;
+        let listing = self.listing().await.map_err(Failure::into_error)?;
         // Somebody may have been there between the two calls: what he left must not be taken for ours.
         if rules::size(&listing) != rules::size(&text) {
             return Err(Error::unavailable("the firewall rules were changed while they were applied"));
         }
         known.applied = Some((text, listing));
         Ok(())
+    }
+
+    /// Both tables as they are now.
+    async fn listing(&self) -> Result<String, Failure> {
+        let [inet, bridge] = self.rules.questions();
+        let (inet, bridge) = tokio::try_join!(self.call(&inet), self.call(&bridge))?;
+        Ok(inet + &bridge)
     }
 
     /// Runs `nft` on a script and answers what it wrote.
@@ -135,7 +142,7 @@ impl Firewall for Nft {
         if let Some((text, listing)) = &known.applied
             && *text == self.rules.text(&uplinks, known.frames)
         {
-            match self.call(&self.rules.question()).await {
+            match self.listing().await {
                 Ok(present) if present == *listing => return Ok(false),
                 // A table that is gone cannot be listed.
                 Ok(_) | Err(Failure::Refused(_)) => {}

@@ -146,9 +146,9 @@ table bridge {table} {{
         ["inet", "bridge"].map(|family| format!("add table {family} {table}\ndelete table {family} {table}\n")).concat()
     }
 
-    /// Asks for both tables.
-    pub(crate) fn question(&self) -> String {
-        format!("list table inet {table}\nlist table bridge {table}\n", table = self.table)
+    /// Asks for one table each. Asked for both at once, `nft` 1.0.6 finds only the last.
+    pub(crate) fn questions(&self) -> [String; 2] {
+        ["inet", "bridge"].map(|family| format!("list table {family} {}\n", self.table))
     }
 }
 
