@@ -14,7 +14,7 @@ run: ## Prepare this machine, build, and run Spindown in the foreground
 	@scripts/image
 	@echo "cargo: building spindown"
 	@cargo build --release --locked --bin spindown
-	@exec $(SUDO) target/release/spindown serve
+	@exec $(SUDO) target/release/spindown serve --hints
 
 test: ## Prepare this machine and run every check and test
 	@scripts/install --test

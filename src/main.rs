@@ -115,7 +115,7 @@ fn rules(loaded: &Loaded) -> Rules {
 /// Human on a terminal, JSON otherwise.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,rocket=warn,tokio_cron_scheduler=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,rocket=error,_=error,tokio_cron_scheduler=warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { log.compact().init() } else { log.json().init() }
 }

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -93,6 +93,8 @@ pub struct Spindown {
     snapshot: Snapshot,
     watch: Mutex<Watch>,
     vitals: Vitals,
+    /// Told whenever the host keys of a container have become known.
+    host_keys_known: Notify,
     /// Serialises what changes a container.
     locks: Locks,
     /// Serialises inspections of a container, so that a later one is never overwritten by an earlier one.
@@ -129,6 +131,7 @@ impl Spindown {
             snapshot: Snapshot::default(),
             watch: Mutex::new(Watch::new(now)),
             vitals: Vitals::default(),
+            host_keys_known: Notify::new(),
             locks: Locks::default(),
             looks: Locks::default(),
             in_flight: Mutex::default(),

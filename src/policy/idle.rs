@@ -197,7 +197,8 @@ mod tests {
     fn the_table_of_verdicts() {
         use Sign::*;
         let running = Status::Running;
-        let cases: &[(&str, Status, IdleTimeout, &[Evidence], u64, Option<Hold>, u64, Verdict, Option<u64>)] = &[
+        type Row<'a> = (&'a str, Status, IdleTimeout, &'a [Evidence], u64, Option<Hold>, u64, Verdict, Option<u64>);
+        let cases: &[Row<'_>] = &[
             ("just started", running, minute(), &[seen(Start, 0)], 0, None, 59, Verdict::Keep, Some(60)),
             ("no check-in ever", running, minute(), &[seen(Start, 0)], 0, None, 60, Verdict::Sleep, Some(60)),
             (

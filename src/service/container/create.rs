@@ -147,6 +147,7 @@ impl Spindown {
         self.in_flight.locked().remove(&id);
         let engine_id = outcome?;
         self.look_again(&id, &engine_id).await?;
+        self.await_host_keys(&id).await;
         tracing::info!(container = %id, image = wanted.image, owner, "container created");
         Ok(self.report(&self.snapshot.require(&id)?))
     }

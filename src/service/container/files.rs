@@ -5,7 +5,7 @@ use std::time::Duration;
 use ssh_key::{AuthorizedKeys as KeyLines, HashAlg, PublicKey};
 
 use crate::{
-    model::{ContainerId, EngineId, Error, File, Kind, Result},
+    model::{ContainerId, EngineId, Error, File, Kind, Port, Result},
     service::Spindown,
 };
 
@@ -15,6 +15,8 @@ const MOST_KEYS: usize = 100;
 const FILE_LIMIT: usize = 1 << 20;
 /// Where the SSH daemon keeps its host keys.
 const HOST_KEY_FOLDER: &str = "/etc/ssh";
+/// How long the answer to a create may wait for the host keys' fingerprints.
+const HOST_KEY_PATIENCE: Duration = Duration::from_millis(300);
 /// How long the container may take to make its host keys: waits in ms, doubling.
 const HOST_KEY_WAITS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400];
 
@@ -94,10 +96,29 @@ impl Spindown {
                     entry.unsaved |= entry.container.ssh_host_keys != fingerprints;
                     entry.container.ssh_host_keys = fingerprints;
                 });
+                self.host_keys_known.notify_waiters();
                 self.save(id).await;
                 return;
             }
         }
+    }
+
+    /// Gives a container that serves SSH the moment it needs to make its host keys, so that whoever asked for it learns
+    /// their fingerprints at once.
+    pub(super) async fn await_host_keys(&self, id: &ContainerId) {
+        let known = async {
+            loop {
+                let told = self.host_keys_known.notified();
+                let entry = self.snapshot.get(id);
+                if entry
+                    .is_none_or(|e| Port::ssh(&e.container.ports).is_none() || !e.container.ssh_host_keys.is_empty())
+                {
+                    return;
+                }
+                told.await;
+            }
+        };
+        let _ = tokio::time::timeout(HOST_KEY_PATIENCE, known).await;
     }
 }
 
