@@ -140,9 +140,9 @@ impl Address {
                     _ => refused("write host and port, tcp://10.0.0.5:2375"),
                 }
             }
-            Some(("https", _)) => {
-                refused("TLS is not supported yet; bring the engine's socket here through SSH and name it as unix://")
-            }
+            Some(("https", _)) => refused(
+                "TLS is not supported yet: forward a local port to the engine through SSH, and name it as tcp://",
+            ),
             _ => refused("it begins with unix:// or tcp://"),
         }
     }

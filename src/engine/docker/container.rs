@@ -20,8 +20,9 @@ use crate::{
 };
 
 /// How long a command of its own is watched after the first start. The init process starts the command, so the engine
-/// reports success whatever comes of it; a command that is not there ends within milliseconds.
-const PROOF: Duration = Duration::from_millis(250);
+/// reports success whatever comes of it; a command that is not there ends within milliseconds. Behind an entry point
+/// that does much before, it may end later: then the container is simply seen to have ended, with the same exit code.
+const PROOF: Duration = Duration::from_millis(400);
 /// What an init process, like a shell, ends with when the command cannot be run, or is not there.
 const UNRUNNABLE: [i64; 2] = [126, 127];
 /// How often it is looked whether a removal by somebody else is done.

@@ -99,7 +99,8 @@ impl Spindown {
             let attempt = Attempt { id: ContainerId::from_bits(rand::random()), digest: digest.clone(), at: now };
             let Some(first) = self.store.begin_attempt(&key, &attempt, now - KEY_LIFE).await? else {
                 let outcome = self.create_once(attempt.id.clone(), owner, &wanted).await;
-                if outcome.is_err() {
+                // What became unreachable half-way may stand all the same; a repeated create finds it then.
+                if outcome.as_ref().is_err_and(|e| e.kind() != Kind::Unavailable) {
                     self.store.abandon_attempt(&key, &attempt.id).await?;
                 }
                 return outcome;

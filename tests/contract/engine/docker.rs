@@ -11,13 +11,13 @@ use spindown::{
     model::{Blueprint, EngineId, EngineState, Kind, Limits, Port, Protocol},
 };
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, UnixListener, UnixStream},
     sync::Notify,
 };
 
 use super::{
-    GRACE, PATIENCE, await_event, fails, file, made,
+    GRACE, PATIENCE, await_event, await_seen, fails, file, made,
     rig::{DockerRig, Rig, SOCKET, docker},
     started,
 };
@@ -184,11 +184,15 @@ async fn what_the_engine_refuses_is_told_in_our_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_behind_an_entry_point_is_tried_too() {
+async fn a_command_behind_an_entry_point_is_found_out_now_or_soon() {
     let rig = DockerRig::new().await;
     let command = Some(vec!["nonesuch".to_owned()]);
     let id = rig.docker.create(&Blueprint { command, ..rig.blueprint(0) }).await.unwrap();
-    fails(rig.docker.start(&id).await, Kind::Unsuitable, "command");
+    if let Err(error) = rig.docker.start(&id).await {
+        assert_eq!(error.kind(), Kind::Unsuitable, "{error:?}");
+    }
+    let seen = await_seen(&rig.docker, &id, |seen| !seen.state.is_up()).await;
+    assert_eq!(seen.exit_code, Some(127));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,7 +266,6 @@ async fn an_engine_that_is_not_there_is_unavailable_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_hangs_is_unavailable_within_the_deadline() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     // One that says nothing at all, and one that stops in the middle of its answer.
     for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{"] {
         let folder = tempfile::tempdir().unwrap();
@@ -293,7 +296,6 @@ async fn an_engine_that_hangs_is_unavailable_within_the_deadline() {
 /// An engine that closes the connection halfway is one that goes down.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_dies_in_the_middle_is_unavailable() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -310,8 +312,9 @@ async fn an_engine_that_dies_in_the_middle_is_unavailable() {
     }
 }
 
-/// Passes connections on to the engine, until it is told to cut them all.
-async fn passage() -> (SocketAddr, Arc<Notify>) {
+/// Passes connections on to the engine, until it is told to cut them all. Subscriptions to events are held up for so
+/// long.
+async fn passage(subscriptions: Duration) -> (SocketAddr, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let cut = Arc::new(Notify::new());
@@ -323,7 +326,13 @@ async fn passage() -> (SocketAddr, Arc<Notify>) {
                 accepted = listener.accept() => {
                     let (mut stream, _) = accepted.unwrap();
                     connections.spawn(async move {
+                        let mut beginning = [0; 16];
+                        stream.read_exact(&mut beginning).await.unwrap();
+                        if beginning.starts_with(b"GET /events") {
+                            tokio::time::sleep(subscriptions).await;
+                        }
                         let mut engine = UnixStream::connect(SOCKET).await.unwrap();
+                        engine.write_all(&beginning).await.unwrap();
                         let _ = copy_bidirectional(&mut stream, &mut engine).await;
                     });
                 }
@@ -335,9 +344,23 @@ async fn passage() -> (SocketAddr, Arc<Notify>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_stands_late_misses_nothing() {
+    let rig = DockerRig::new().await;
+    let (address, _cut) = passage(Duration::from_secs(1)).await;
+    let far = Docker::connect(&format!("tcp://{address}"), &rig.block.instance()).unwrap();
+    let id = made(&rig, 0).await;
+    let mut events = far.events().await.unwrap();
+    // Done and over before the engine hears of the subscription.
+    rig.docker.start(&id).await.unwrap();
+    rig.docker.remove(&id).await.unwrap();
+    let seen = await_event(&mut events, &id, Happening::Removed).await;
+    assert_eq!(seen, [Happening::Changed, Happening::Signalled, Happening::Ended, Happening::Removed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_events_ends_with_its_connection() {
     let rig = DockerRig::new().await;
-    let (address, cut) = passage().await;
+    let (address, cut) = passage(Duration::ZERO).await;
     let far = Docker::connect(&format!("tcp://{address}"), &rig.block.instance()).unwrap();
     let mut events = far.events().await.unwrap();
     let id = made(&rig, 0).await;
@@ -348,6 +371,17 @@ async fn a_stream_of_events_ends_with_its_connection() {
     let mut events = far.events().await.unwrap();
     far.start(&id).await.unwrap();
     await_event(&mut events, &id, Happening::Changed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_memory_is_told_of_this_machine_alone() {
+    let rig = DockerRig::new().await;
+    let free = rig.docker.free_memory().await.unwrap().unwrap();
+    assert!((1 << 20..1 << 50).contains(&free), "{free}");
+    // What is reached through a port may be anywhere.
+    let (address, _cut) = passage(Duration::ZERO).await;
+    let far = Docker::connect(&format!("tcp://{address}"), &rig.block.instance()).unwrap();
+    assert_eq!(far.free_memory().await.unwrap(), None);
 }
 
 /// What the README of the project says about speed rests on these: run with `--ignored --nocapture`.
