@@ -130,6 +130,10 @@ pub trait Engine: Send + Sync {
     /// Gives it another name. `Conflict` if that is in use.
     async fn rename(&self, id: &EngineId, name: &Name) -> Result<()>;
 
+    /// Whether something accepts connections at this port of a container's address; `None` where that cannot be tried from
+    /// here.
+    async fn accepts(&self, address: Ipv4Addr, port: u16) -> Result<Option<bool>>;
+
     /// Puts files into its file system below the directory `into`, in the order given, running or not.
     async fn put_files(&self, id: &EngineId, into: &str, files: &[File]) -> Result<()>;
 

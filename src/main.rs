@@ -160,10 +160,10 @@ fn print_hints(loaded: &Loaded, server: &Server) {
         "
 Spindown serves at http://{address}, user {user}, password {password}.
 
-Hand out a sandbox, with your own key:
+Hand out a sandbox, with your own key (make one with ssh-keygen -t ed25519):
   curl -u {user}:{password} -d image=spindown/ssh -d name=mine --data-urlencode authorized_keys@$HOME/.ssh/id_ed25519.pub http://{address}/v1/containers
 Log in, on the ssh_port of the answer:
-  ssh -p <ssh_port> student@localhost
+  ssh -p $(curl -s -u {user}:{password} http://{address}/v1/containers/mine | grep -o '\"ssh_port\":\"[0-9]*' | grep -o '[0-9]*$') student@localhost
 See why it is up, stop it, start it again on the same port, remove it:
   curl -u {user}:{password} http://{address}/v1/containers/mine/activity
   curl -u {user}:{password} -X PATCH -d status=stopped http://{address}/v1/containers/mine

@@ -15,7 +15,7 @@ mod network;
 
 use std::{
     collections::HashSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock},
     time::Duration,
@@ -38,6 +38,8 @@ const LANE: usize = 32;
 /// The client's own limit, for the headers of an answer only. Ours are stricter and cover everything; this one must be
 /// longer than the longest grace.
 const CLIENT_TIMEOUT: u64 = 86_400;
+/// How long a container may take to accept a connection: it is on the same machine.
+const CONNECT_TIME: Duration = Duration::from_secs(1);
 /// Where the kernel tells of the machine's memory.
 const MEMORY: &str = "/proc/meminfo";
 /// The network that the engine makes anew whenever it starts.
@@ -179,6 +181,15 @@ impl Engine for Docker {
         }
         let text = tokio::fs::read_to_string(MEMORY).await.unwrap_or_default();
         Ok(convert::available_memory(&text))
+    }
+
+    async fn accepts(&self, address: Ipv4Addr, port: u16) -> Result<Option<bool>> {
+        // The containers' network can be reached from the engine's own machine only.
+        if !matches!(self.address, Address::Unix(_)) {
+            return Ok(None);
+        }
+        let attempt = tokio::time::timeout(CONNECT_TIME, tokio::net::TcpStream::connect((address, port)));
+        Ok(Some(matches!(attempt.await, Ok(Ok(_)))))
     }
 
     async fn images(&self) -> Result<Vec<String>> {

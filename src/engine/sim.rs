@@ -8,6 +8,7 @@ mod world;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -31,6 +32,8 @@ pub enum Call {
     Ping,
     /// [`Engine::started_at`].
     StartedAt,
+    /// [`Engine::accepts`].
+    Accepts,
     /// [`Engine::free_memory`].
     FreeMemory,
     /// [`Engine::images`].
@@ -155,6 +158,11 @@ impl Engine for Sim {
 
     async fn free_memory(&self) -> Result<Option<u64>> {
         Ok(self.enter(Call::FreeMemory).await?.free_memory)
+    }
+
+    async fn accepts(&self, address: Ipv4Addr, _: u16) -> Result<Option<bool>> {
+        let world = self.enter(Call::Accepts).await?;
+        Ok(Some(world.runs_at(address)))
     }
 
     async fn images(&self) -> Result<Vec<String>> {

@@ -94,6 +94,12 @@ impl World {
         self.went_down_at.is_none()
     }
 
+    /// Whether a container that runs has the address.
+    pub(super) fn runs_at(&self, address: Ipv4Addr) -> bool {
+        let mut held = self.addresses.iter().filter(|((_, held), _)| *held == address);
+        held.any(|(_, id)| self.containers.get(id).is_some_and(|inmate| inmate.state == EngineState::Running))
+    }
+
     pub(super) fn started_at(&self) -> OffsetDateTime {
         self.started_at
     }

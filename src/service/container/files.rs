@@ -16,9 +16,11 @@ const FILE_LIMIT: usize = 1 << 20;
 /// Where the SSH daemon keeps its host keys.
 const HOST_KEY_FOLDER: &str = "/etc/ssh";
 /// How long the answer to a create may wait for the host keys' fingerprints.
-const HOST_KEY_PATIENCE: Duration = Duration::from_millis(300);
-/// How long the container may take to make its host keys: waits in ms, doubling.
-const HOST_KEY_WAITS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400];
+const HOST_KEY_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the container may take to make its host keys and serve with them …
+const HOST_KEY_TIME: Duration = Duration::from_secs(10);
+/// … and how long they are looked for then: waits in ms.
+const HOST_KEY_WAITS: [u64; 7] = [0, 100, 200, 400, 800, 1_600, 3_200];
 
 /// Public keys that may log in, one a line as in `authorized_keys`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ impl Spindown {
 
     /// Reads the fingerprints of the host keys as soon as the container has made them.
     pub(in crate::service) async fn learn_host_keys(&self, id: &ContainerId, engine_id: &EngineId) {
+        self.await_ssh(id, HOST_KEY_TIME).await;
         for wait in HOST_KEY_WAITS {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}

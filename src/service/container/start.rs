@@ -1,10 +1,17 @@
 //! Starting: one at a time per container, a few at once per engine.
 
+use std::time::Duration;
+
 use super::{Report, stop::missing};
 use crate::{
-    model::{EngineId, Error, Kind, Result, Status},
+    model::{ContainerId, EngineId, Error, Kind, Port, Result, Status},
     service::Spindown,
 };
+
+/// How long the answer to a start may wait for the SSH server …
+const SSH_PATIENCE: Duration = Duration::from_millis(500);
+/// … and how often it is tried.
+const SSH_TRY_EVERY: Duration = Duration::from_millis(20);
 
 impl Spindown {
     /// Brings a container up, on the ports it has always had; what runs stays so. Returns when it is up.
@@ -32,11 +39,24 @@ impl Spindown {
                 self.store.ping().await?;
                 self.start_at_engine(&engine_id).await?;
                 self.look_again(&id, &engine_id).await?;
+                self.await_ssh(&id, SSH_PATIENCE).await;
                 tracing::info!(container = %id, "container started");
             }
         }
         self.touch(&id);
         Ok(self.report(&self.snapshot.require(&id)?))
+    }
+
+    /// Gives a container that serves SSH the moment it needs for that, so that whoever asked for it can log in at once.
+    pub(super) async fn await_ssh(&self, id: &ContainerId, patience: Duration) {
+        let Some(entry) = self.snapshot.get(id) else { return };
+        let (Some(address), Some(_)) = (entry.container.address, Port::ssh(&entry.container.ports)) else { return };
+        let accepted = async {
+            while let Ok(Some(false)) = self.engine.accepts(address, Port::SSH).await {
+                tokio::time::sleep(SSH_TRY_EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, accepted).await;
     }
 
     /// Starts it when its turn comes.
