@@ -63,6 +63,7 @@ suite! {
     a_subscription_has_no_gap
     what_is_done_behind_our_back_is_told
     a_running_container_is_removed
+    whether_it_accepts_connections_is_told
     a_command_that_cannot_be_run_is_unsuitable
     the_network_is_made_once
     a_different_network_is_a_conflict
@@ -580,4 +581,14 @@ async fn the_engine_tells_when_it_started(rig: &dyn Rig) {
     let id = made(rig, 0).await;
     assert!(engine.inspect(&id).await.unwrap().created_at >= started);
     assert_eq!(engine.started_at().await.unwrap(), Some(started));
+}
+
+async fn whether_it_accepts_connections_is_told(rig: &dyn Rig) {
+    let (engine, address) = (rig.engine(), rig.blueprint(0).address);
+    assert_eq!(engine.accepts(address, 22).await.unwrap(), Some(false), "nobody has the address yet");
+    let id = started(rig, 0).await;
+    let up = async { while engine.accepts(address, 22).await.unwrap() != Some(true) {} };
+    tokio::time::timeout(PATIENCE, up).await.unwrap();
+    engine.stop(&id, GRACE).await.unwrap();
+    assert_eq!(engine.accepts(address, 22).await.unwrap(), Some(false));
 }

@@ -6,7 +6,8 @@ use std::{fs::File, path::Path, process::Command};
 use ipnet::Ipv4Net;
 use spindown::{engine::NetworkSpec, model::birth};
 
-/// How many blocks there are, and how many ports each has: 20000 to 29999 in all.
+/// How many blocks there are, and how many ports each has: 10000 to 19999 in all, so that a server of the default
+/// configuration may run beside the tests.
 const BLOCKS: u16 = 200;
 const PORTS: u16 = 50;
 
@@ -42,7 +43,7 @@ impl Block {
 
     /// The first and last port.
     pub fn ports(&self) -> (u16, u16) {
-        let first = 20_000 + self.number * PORTS;
+        let first = 10_000 + self.number * PORTS;
         (first, first + PORTS - 1)
     }
 
