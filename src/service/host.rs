@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use time::OffsetDateTime;
 
 use super::{
     Spindown, Unpoisoned,
@@ -34,11 +35,12 @@ pub(super) struct Watch {
     pub since: Moment,
     last_beat: Stamp,
     pub engine_up: bool,
+    followed_since: Option<OffsetDateTime>,
     lost_at: Option<Stamp>,
     pub store_up: bool,
     pub last_store_word: Option<Moment>,
     pub last_sweep: Option<Stamp>,
-    engine_started_at: Option<time::OffsetDateTime>,
+    engine_started_at: Option<OffsetDateTime>,
     outage: Option<Outage>,
 }
 
@@ -48,6 +50,7 @@ impl Watch {
             since: now.moment,
             last_beat: now,
             engine_up: false,
+            followed_since: None,
             lost_at: None,
             store_up: true,
             last_store_word: None,
@@ -58,7 +61,7 @@ impl Watch {
     }
 
     pub(super) fn history(&self) -> EngineHistory {
-        EngineHistory { started_at: self.engine_started_at, outage: self.outage, followed: self.engine_up }
+        EngineHistory { started_at: self.engine_started_at, outage: self.outage, followed_since: self.followed_since }
     }
 
     pub(super) fn hold(&self) -> Option<Hold> {
@@ -134,6 +137,7 @@ impl Spindown {
             tracing::error!("the connection to the engine is lost: idle stops are suspended");
         }
         watch.engine_up = false;
+        watch.followed_since = None;
         watch.lost_at.get_or_insert(now);
     }
 
@@ -144,6 +148,7 @@ impl Spindown {
     /// Those of [`Spindown::meet_engine`].
     pub async fn follow_engine(&self) -> Result<()> {
         let mut events = self.engine.events().await?;
+        self.watch.locked().followed_since = Some(self.clock.now().at);
         self.meet_engine().await?;
         let mut correction = tokio::time::interval(self.settings.drift_every);
         correction.reset();

@@ -36,8 +36,8 @@ pub(super) struct Trouble {
 pub(super) struct EngineHistory {
     pub started_at: Option<OffsetDateTime>,
     pub outage: Option<Outage>,
-    /// Whether its events are being followed.
-    pub followed: bool,
+    /// Since when its events have been followed without a break.
+    pub followed_since: Option<OffsetDateTime>,
 }
 
 /// All that is known of one container.
@@ -50,8 +50,6 @@ pub(super) struct Entry {
     pub signs: BTreeMap<Sign, Stamp>,
     /// What it reported last.
     pub connections: Option<u64>,
-    /// Whether its life has been followed by events since it came up.
-    followed: bool,
     /// Whether somebody signalled it since it came up.
     pub signalled: bool,
     pub trouble: Option<Trouble>,
@@ -69,7 +67,6 @@ impl Entry {
             seen: None,
             signs: BTreeMap::new(),
             connections: None,
-            followed: false,
             signalled: false,
             trouble: None,
             unsaved: false,
@@ -138,7 +135,7 @@ impl Entry {
         let before = std::mem::replace(&mut self.seen, seen);
         let container = self.container.clone();
         match self.seen.clone() {
-            Some(up) if up.state.is_up() => self.observe_up(before.as_ref(), &up, now, engine),
+            Some(up) if up.state.is_up() => self.observe_up(before.as_ref(), &up, now),
             Some(down) if down.state != EngineState::Removing => self.observe_down(&down, now, engine),
             Some(_) => {}
             None => self.container.stopping = None,
@@ -150,7 +147,7 @@ impl Entry {
         self.unsaved |= self.container != container;
     }
 
-    fn observe_up(&mut self, before: Option<&Observation>, up: &Observation, now: Stamp, engine: &EngineHistory) {
+    fn observe_up(&mut self, before: Option<&Observation>, up: &Observation, now: Stamp) {
         let started_at = up.started_at.unwrap_or(now.at);
         let started = before.is_none_or(|b| !b.state.is_up() || b.started_at != up.started_at);
         let thawed = before.is_some_and(|b| b.state == EngineState::Paused) && up.state == EngineState::Running;
@@ -166,9 +163,6 @@ impl Entry {
             // While frozen it could not report.
             self.note(Sign::Start, now);
         }
-        if started || !engine.followed {
-            self.followed = engine.followed;
-        }
     }
 
     fn observe_down(&mut self, down: &Observation, now: Stamp, engine: &EngineHistory) {
@@ -181,7 +175,7 @@ impl Entry {
         let ending = cause::Ending {
             at,
             exit_code: down.exit_code,
-            signalled: (self.followed && engine.followed).then_some(self.signalled),
+            signalled: engine.followed_since.is_some_and(|since| since <= at).then_some(self.signalled),
             engine_started_at: engine.started_at,
             outage: engine.outage,
         };
