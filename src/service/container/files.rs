@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ssh_key::{AuthorizedKeys as KeyLines, HashAlg, PublicKey};
+use ssh_key::{Algorithm, HashAlg, PublicKey};
 
 use crate::{
     model::{ContainerId, EngineId, Error, File, Kind, Port, Result},
@@ -41,8 +41,7 @@ impl AuthorizedKeys {
             return Err(Error::invalid(format!("authorized_keys: at most {MOST_KEYS} keys")));
         }
         for (number, line) in lines.iter().enumerate() {
-            let readable = KeyLines::new(line).next().is_some_and(|key| key.is_ok());
-            if !readable || line.chars().any(char::is_control) {
+            if !is_key_line(line) {
                 return Err(Error::invalid(format!(
                     "authorized_keys: line {} is not a public key such as \"ssh-ed25519 AAAA… name\"",
                     number + 1
@@ -51,6 +50,33 @@ impl AuthorizedKeys {
         }
         Ok(Self(lines.iter().map(|line| format!("{line}\n")).collect()))
     }
+}
+
+/// Whether this is a line of `authorized_keys` as sshd(8) has it: options if any, key type, key, comment.
+fn is_key_line(line: &str) -> bool {
+    let key = |text: &str| {
+        let mut words = text.split_ascii_whitespace();
+        let (Some(kind), Some(key)) = (words.next(), words.next()) else { return false };
+        // A comment may be anything, so that it is left out of what is checked.
+        Algorithm::new(kind).is_ok() && PublicKey::from_openssh(&format!("{kind} {key}")).is_ok()
+    };
+    let plain = !line.chars().any(|c| c.is_control() && c != '\t');
+    plain && (key(line) || after_options(line).is_some_and(key))
+}
+
+/// What follows the first word, where quoted spaces do not end a word.
+fn after_options(line: &str) -> Option<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, letter) in line.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ' ' | '\t' if !quoted => return Some(&line[at..]),
+            _ => {}
+        }
+    }
+    None
 }
 
 impl Spindown {
@@ -173,8 +199,16 @@ mod tests {
         let keys = AuthorizedKeys::parse(&format!("# mine\r\n{KEY}\r\n\n no-pty,command=\"ls -l\" {KEY}\n")).unwrap();
         assert_eq!(keys.0, format!("{KEY}\nno-pty,command=\"ls -l\" {KEY}\n"));
         assert_eq!(AuthorizedKeys::parse("").unwrap().0, "");
-        for bad in ["hello", "ssh-ed25519", "ssh-ed25519 AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----", "ssh-rsa \u{1}"]
-        {
+        let spoken = format!("{KEY} on my laptop, the \"old\" one");
+        assert_eq!(AuthorizedKeys::parse(&spoken).unwrap().0, format!("{spoken}\n"));
+        for bad in [
+            "hello",
+            &format!("command=\"ls {KEY}"),
+            "ssh-ed25519",
+            "ssh-ed25519 AAAA",
+            "-----BEGIN OPENSSH PRIVATE KEY-----",
+            "ssh-rsa \u{1}",
+        ] {
             assert!(AuthorizedKeys::parse(bad).is_err(), "{bad}");
         }
         assert!(AuthorizedKeys::parse(&format!("{KEY}\nx")).unwrap_err().message().contains("line 2"));
