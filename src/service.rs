@@ -26,6 +26,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     clock::Clock,
@@ -154,13 +155,13 @@ impl Spindown {
         })
     }
 
-    /// Lets `work` go on beside the caller. The server waits for it when it ends.
+    /// Lets `work` go on beside the caller, logged under the same request. The server waits for it when it ends.
     fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
         work: impl FnOnce(Arc<Self>) -> F,
     ) -> tokio::task::JoinHandle<()> {
         let me = self.me.upgrade().expect("whoever calls this holds it");
-        self.tasks.spawn(work(me))
+        self.tasks.spawn(work(me).in_current_span())
     }
 
     /// Now, by the clock of the service.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use rocket::{
     Data, Request, Response,
     fairing::{Fairing, Info, Kind},
-    http::Header,
+    http::{Header, Method, Status},
     outcome::Outcome,
     request::{self, FromRequest},
 };
@@ -94,6 +94,10 @@ impl Fairing for Log {
         response.set_header(Header::new(HEADER, id.to_owned()));
         response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
         response.set_header(Header::new("Cache-Control", "no-store"));
+        // Every container checks in every minute: that one did is no news.
+        if request.method() == Method::Post && response.status() == Status::NoContent {
+            return;
+        }
         let took = now(request).map_or(Moment::START, |now| now.moment).since(*started(request));
         tracing::info!(
             id,

@@ -51,7 +51,10 @@ impl Spindown {
         let outcome = self.engine.stop(&engine_id, self.settings.stop_grace).await;
         let looked = self.look_again(id, &engine_id).await;
         // Gone or down all the same: what it shows is what counts.
-        let Err(error) = outcome.and(looked) else { return Ok(()) };
+        let Err(error) = outcome.and(looked) else {
+            tracing::info!(container = %id, "container stopped");
+            return Ok(());
+        };
         if error.kind() == Kind::NotFound {
             return Ok(());
         }
