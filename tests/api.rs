@@ -5,6 +5,7 @@ mod check_in;
 mod config;
 mod create;
 mod documented;
+mod ending;
 mod errors;
 mod find;
 mod limits;
