@@ -1,6 +1,7 @@
 //! The whole suite in one binary: it links once, and every test runs in a process of its own.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod api;
 mod contract;
 mod firewall;
 mod layers;

@@ -7,12 +7,12 @@ mod start;
 mod stop;
 mod update;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
 use super::{Spindown, snapshot::Entry};
-use crate::model::{Container, Result, Status};
+use crate::model::{Container, ContainerId, Result, Status};
 
 pub use create::{IdempotencyKey, NewContainer};
 pub use files::AuthorizedKeys;
@@ -49,8 +49,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only those of this image.
     pub image: Option<String>,
-    /// Only those with these labels; `None` asks for any value.
-    pub labels: BTreeMap<String, Option<String>>,
+    /// Only those with all of these labels; `None` asks for any value.
+    pub labels: Vec<(String, Option<String>)>,
     /// Only those that stand behind the one so named.
     pub after: Option<String>,
     /// At most so many.
@@ -60,7 +60,7 @@ pub struct Filter {
 impl Filter {
     fn admits(&self, entry: &Entry) -> bool {
         let container = &entry.container;
-        let labelled = |(key, value): (&String, &Option<String>)| {
+        let labelled = |(key, value): &(String, Option<String>)| {
             container.labels.get(key).is_some_and(|v| value.as_ref().is_none_or(|wanted| wanted == v))
         };
         self.status.is_none_or(|s| s == entry.status())
@@ -75,23 +75,30 @@ fn same_image(one: &str, other: &str) -> bool {
 }
 
 impl Spindown {
+    /// The container that the caller means.
+    pub(super) fn find(&self, name: &str) -> Result<ContainerId> {
+        self.snapshot.find(name).map_err(|error| self.know().err().unwrap_or(error))
+    }
+
     /// One container.
     ///
     /// # Errors
     /// `NotFound` if none is called `name`, `Conflict` if several could be meant.
     pub fn find_container(&self, name: &str) -> Result<Report> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         Ok(self.report(&self.snapshot.require(&id)?))
     }
 
     /// The containers that `filter` admits, in the order of their creation.
     ///
     /// # Errors
-    /// `NotFound` if there is no container that `filter.after` names.
+    /// `NotFound` if there is no container that `filter.after` names; `Unavailable` before the engine has told which there
+    /// are.
     pub fn list_containers(&self, filter: &Filter) -> Result<Vec<Report>> {
+        self.know()?;
         let place = |entry: &Entry| (entry.container.created_at, entry.container.id.clone());
         let after = match &filter.after {
-            Some(name) => Some(place(&self.snapshot.require(&self.snapshot.find(name)?)?)),
+            Some(name) => Some(place(&self.snapshot.require(&self.find(name)?)?)),
             None => None,
         };
         let snapshot = self.snapshot.read();
