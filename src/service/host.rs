@@ -122,7 +122,8 @@ impl Spindown {
             }
             watch.engine_started_at = started_at;
         }
-        self.refresh_all(false).await?;
+        self.refresh_records().await?;
+        self.look_at_all(false).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
         watch.since = self.clock.now().moment;
@@ -176,12 +177,21 @@ impl Spindown {
     }
 
     /// Corrects the snapshot from the engine's list and from what other servers wrote; with `audit` every container is
-    /// inspected, otherwise those that differ from the snapshot.
+    /// inspected, otherwise those that differ from the snapshot. A store that does not answer does not keep the engine
+    /// from being looked at.
     ///
     /// # Errors
-    /// `Unavailable` if engine or store does not answer.
+    /// `Unavailable` if the engine does not answer.
     pub async fn refresh_all(&self, audit: bool) -> Result<()> {
-        self.refresh_records().await?;
+        match self.refresh_records().await {
+            Err(error) if error.kind() == Kind::Unavailable => self.store_answered(false),
+            outcome => outcome?,
+        }
+        self.look_at_all(audit).await
+    }
+
+    /// Corrects the snapshot from the engine's list.
+    async fn look_at_all(&self, audit: bool) -> Result<()> {
         let listed = self.engine.list().await?;
         let differs =
             |l: &&Listed| {
@@ -205,7 +215,11 @@ impl Spindown {
             outcome?;
         }
         drop(looks);
-        self.clear_leftovers(&listed).await
+        match self.clear_leftovers(&listed).await {
+            // They lie there until the store is back.
+            Err(error) if error.kind() == Kind::Unavailable => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Takes in what the store has and the snapshot has not.
