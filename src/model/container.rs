@@ -83,7 +83,7 @@ pub struct Stop {
     pub by: StoppedBy,
     /// When it was down.
     pub at: OffsetDateTime,
-    /// Whether Spindown had ordered it; otherwise `by` is inferred, and may be corrected by what is learned later.
+    /// Whether Spindown had ordered it; otherwise `by` is inferred.
     pub ordered: bool,
 }
 

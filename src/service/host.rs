@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    model::{ContainerId, EngineId, EngineState, Kind, Moment, Result, Stamp},
+    model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp},
     policy::{cause::Outage, idle::Hold, watch},
 };
 
@@ -113,17 +113,19 @@ impl Spindown {
         let started_at = self.engine.started_at().await?;
         self.engine.ensure_network(&self.settings.network).await?;
         let now = self.clock.now();
+        let mut restarted = false;
         {
             let mut watch = self.watch.locked();
             if let Some(lost) = watch.lost_at.take() {
-                let restarted = started_at.is_none() || started_at != watch.engine_started_at;
+                restarted = started_at.is_none() || started_at != watch.engine_started_at;
                 watch.outage = Some(Outage { lost_at: lost.at, back_at: now.at, restarted });
                 tracing::info!(restarted, "the engine answers again");
             }
             watch.engine_started_at = started_at;
         }
         self.refresh_records().await?;
-        self.look_at_all(false).await?;
+        // After a restart what looks the same may have ended and been started again.
+        self.look_at_all(restarted).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
         watch.since = self.clock.now().moment;
@@ -252,6 +254,14 @@ impl Spindown {
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
+        if let Some(seen) = &seen
+            && self.is_unexplained_end(id, seen)
+            && self.engine.started_at().await? != self.watch.locked().engine_started_at
+        {
+            // A socket that outlives the engine leads to its next run before it has come out that the last one is over.
+            // Met like that, an end that came with the engine's would look like somebody's deed.
+            return Err(Error::unavailable("the engine was started anew a moment ago"));
+        }
         if self.snapshot.read().entry(id).is_none() {
             match &seen {
                 // Being made, here or by another server, or left over: not one that was handed out.
@@ -278,6 +288,15 @@ impl Spindown {
             self.spawn(|spindown| async move { spindown.learn_host_keys(&id, &engine_id).await });
         }
         Ok(())
+    }
+
+    /// Whether the engine shows an end that nobody ordered, and that has not been seen before.
+    fn is_unexplained_end(&self, id: &ContainerId, seen: &Observation) -> bool {
+        let explained = |entry: &Entry| {
+            entry.container.stopping.is_some()
+                || entry.container.stopped.is_some_and(|known| seen.finished_at.is_some_and(|at| known.at >= at))
+        };
+        seen.state == EngineState::Exited && !self.snapshot.read().entry(id).is_some_and(explained)
     }
 
     /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
