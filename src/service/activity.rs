@@ -88,11 +88,12 @@ impl Spindown {
     /// keeps for life and no other can get; it must be running.
     ///
     /// # Errors
-    /// `NotFound` if the address belongs to no running container, `TooMany` for a burst.
+    /// `NotFound` if the address belongs to no running container, `TooMany` for a burst; `Unavailable` before the engine
+    /// has told which containers there are.
     pub fn check_in(&self, source: IpAddr, connections: u64) -> Result<ContainerId> {
         let unknown = || Error::not_found(format!("{source} is not the address of a running container"));
         let IpAddr::V4(address) = source.to_canonical() else { return Err(unknown()) };
-        let id = self.snapshot.at_address(address).ok_or_else(unknown)?;
+        let id = self.snapshot.at_address(address).ok_or_else(|| self.know().err().unwrap_or_else(unknown))?;
         self.check_ins.admit(&id)?;
         let now = self.clock.now();
         let noted = self.snapshot.update(&id, |entry| {
@@ -162,7 +163,7 @@ impl Spindown {
     /// # Errors
     /// `NotFound` if no container is called `name`.
     pub fn activity(&self, name: &str) -> Result<ActivityReport> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         let entry = self.snapshot.require(&id)?;
         let now = self.clock.now();
         let judgement = self.judge(&entry, now);

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use time::OffsetDateTime;
 
 use super::{Spindown, snapshot::Entry};
-use crate::model::{Container, Result, Status};
+use crate::model::{Container, ContainerId, Result, Status};
 
 pub use create::{IdempotencyKey, NewContainer};
 pub use files::AuthorizedKeys;
@@ -75,23 +75,30 @@ fn same_image(one: &str, other: &str) -> bool {
 }
 
 impl Spindown {
+    /// The container that the caller means.
+    pub(super) fn find(&self, name: &str) -> Result<ContainerId> {
+        self.snapshot.find(name).map_err(|error| self.know().err().unwrap_or(error))
+    }
+
     /// One container.
     ///
     /// # Errors
     /// `NotFound` if none is called `name`, `Conflict` if several could be meant.
     pub fn find_container(&self, name: &str) -> Result<Report> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         Ok(self.report(&self.snapshot.require(&id)?))
     }
 
     /// The containers that `filter` admits, in the order of their creation.
     ///
     /// # Errors
-    /// `NotFound` if there is no container that `filter.after` names.
+    /// `NotFound` if there is no container that `filter.after` names; `Unavailable` before the engine has told which there
+    /// are.
     pub fn list_containers(&self, filter: &Filter) -> Result<Vec<Report>> {
+        self.know()?;
         let place = |entry: &Entry| (entry.container.created_at, entry.container.id.clone());
         let after = match &filter.after {
-            Some(name) => Some(place(&self.snapshot.require(&self.snapshot.find(name)?)?)),
+            Some(name) => Some(place(&self.snapshot.require(&self.find(name)?)?)),
             None => None,
         };
         let snapshot = self.snapshot.read();

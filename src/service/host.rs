@@ -35,6 +35,8 @@ pub(super) struct Watch {
     pub since: Moment,
     last_beat: Stamp,
     pub engine_up: bool,
+    /// Whether the engine has been met since the server began: before, nobody knows what there is.
+    engine_met: bool,
     followed_since: Option<OffsetDateTime>,
     lost_at: Option<Stamp>,
     pub store_up: bool,
@@ -50,6 +52,7 @@ impl Watch {
             since: now.moment,
             last_beat: now,
             engine_up: false,
+            engine_met: false,
             followed_since: None,
             lost_at: None,
             store_up: true,
@@ -128,8 +131,20 @@ impl Spindown {
         self.look_at_all(restarted).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
+        watch.engine_met = true;
         watch.since = self.clock.now().moment;
         Ok(())
+    }
+
+    /// That it is known which containers there are.
+    ///
+    /// # Errors
+    /// `Unavailable` until the engine has been met: what is not known yet must not be told to be gone.
+    pub(super) fn know(&self) -> Result<()> {
+        if self.watch.locked().engine_met {
+            return Ok(());
+        }
+        Err(Error::unavailable("the engine does not answer yet, so it is not known which containers there are"))
     }
 
     /// Notes that the engine is out of reach.

@@ -12,7 +12,7 @@ impl Spindown {
     /// # Errors
     /// `NotFound`; `Unavailable` without engine or store.
     pub async fn remove_container(&self, name: &str) -> Result<()> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         let _lock = self.locks.lock(&id).await;
         let engine_id = self.snapshot.require(&id)?.container.engine_id;
         // What cannot be written down is not begun.

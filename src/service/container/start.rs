@@ -20,7 +20,7 @@ impl Spindown {
     /// `NotFound`; `Conflict` if the engine has it no more or somebody else has one of its ports; `Exhausted` if the host
     /// has no memory left or too many starts are waiting; `Unavailable` without engine or store.
     pub async fn start_container(&self, name: &str) -> Result<Report> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock(&id).await;
         let entry = self.snapshot.require(&id)?;

@@ -14,7 +14,7 @@ impl Spindown {
     /// # Errors
     /// `NotFound`, `Conflict` if the engine has it no more, `Unavailable` without engine or store.
     pub async fn stop_container(&self, name: &str) -> Result<Report> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         let lock = self.locks.lock(&id).await;
         match self.snapshot.require(&id)?.status() {
             Status::Stopped | Status::Stopping => {}

@@ -34,7 +34,7 @@ impl Spindown {
     /// # Errors
     /// `NotFound`; `Conflict` if the name is in use or the engine has it no more; `Unavailable` without engine or store.
     pub async fn update_container(&self, name: &str, change: Change) -> Result<Report> {
-        let id = self.snapshot.find(name)?;
+        let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock(&id).await;
         let entry = self.snapshot.require(&id)?;
