@@ -239,11 +239,17 @@ impl Spindown {
         }
     }
 
-    /// Takes in what the store has and the snapshot has not.
+    /// Takes in what the store has and the snapshot has not, and the reverse.
     async fn refresh_records(&self) -> Result<()> {
+        // Read first, so that what is written meanwhile is not missed.
+        let mut unread: BTreeSet<ContainerId> = {
+            let snapshot = self.snapshot.read();
+            snapshot.entries().filter(|e| e.container.version > 0).map(|e| e.container.id.clone()).collect()
+        };
         let (containers, activities) = tokio::try_join!(self.store.containers(), self.store.activities())?;
         self.store_answered(true);
         for stored in containers {
+            unread.remove(&stored.id);
             let known = self.snapshot.read().entry(&stored.id).map(|e| e.container.version);
             match known {
                 None => self.snapshot.add(Entry::new(stored)),
@@ -254,6 +260,10 @@ impl Spindown {
         let now = self.clock.now();
         for (id, activity) in activities {
             self.snapshot.update(&id, |entry| entry.remember(activity, now));
+        }
+        for id in unread {
+            self.miss_record(&id).await?;
+            self.save(&id).await;
         }
         Ok(())
     }
