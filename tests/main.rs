@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod contract;
+mod end_to_end;
 mod firewall;
 mod layers;
 mod support;
