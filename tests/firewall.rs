@@ -2,7 +2,7 @@
 //! from where it may, so that none fails for a reason of its own.
 #![expect(clippy::disallowed_methods, reason = "they measure how long the real thing takes")]
 
-mod yard;
+pub mod yard;
 
 use std::{
     fs::{self, File, Permissions},

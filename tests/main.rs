@@ -3,6 +3,7 @@
 
 mod api;
 mod contract;
+mod end_to_end;
 mod firewall;
 mod layers;
 mod simulation;

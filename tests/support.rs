@@ -1,5 +1,7 @@
 //! What the tests stand on.
+#![expect(clippy::disallowed_methods, reason = "they wait for real things to happen, and not for ever")]
 
 pub mod block;
+pub mod engine;
 pub mod redis;
 pub mod server;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use time::OffsetDateTime;
 
-use super::{ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
+use super::{Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
 
 /// What a container is doing, in Spindown's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct Stop {
     pub by: StoppedBy,
     /// When it was down.
     pub at: OffsetDateTime,
-    /// Whether Spindown had ordered it; otherwise `by` is inferred, and may be corrected by what is learned later.
+    /// Whether Spindown had ordered it; otherwise `by` is inferred.
     pub ordered: bool,
 }
 
@@ -181,5 +181,11 @@ impl Container {
             stopping: None,
             stopped: None,
         }
+    }
+
+    /// What it has of its host.
+    pub fn claims(&self) -> Vec<Claim> {
+        let ports = self.ports.iter().map(|p| Claim::Port(p.host));
+        ports.chain(self.address.map(Claim::Address)).collect()
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Result, Stamp},
+    model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp},
     policy::{cause::Outage, idle::Hold, watch},
 };
 
@@ -116,16 +116,19 @@ impl Spindown {
         let started_at = self.engine.started_at().await?;
         self.engine.ensure_network(&self.settings.network).await?;
         let now = self.clock.now();
+        let mut restarted = false;
         {
             let mut watch = self.watch.locked();
             if let Some(lost) = watch.lost_at.take() {
-                let restarted = started_at.is_none() || started_at != watch.engine_started_at;
+                restarted = started_at.is_none() || started_at != watch.engine_started_at;
                 watch.outage = Some(Outage { lost_at: lost.at, back_at: now.at, restarted });
                 tracing::info!(restarted, "the engine answers again");
             }
             watch.engine_started_at = started_at;
         }
-        self.refresh_all(false).await?;
+        self.refresh_records().await?;
+        // After a restart what looks the same may have ended and been started again.
+        self.look_at_all(restarted).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
         watch.engine_met = true;
@@ -191,12 +194,21 @@ impl Spindown {
     }
 
     /// Corrects the snapshot from the engine's list and from what other servers wrote; with `audit` every container is
-    /// inspected, otherwise those that differ from the snapshot.
+    /// inspected, otherwise those that differ from the snapshot. A store that does not answer does not keep the engine
+    /// from being looked at.
     ///
     /// # Errors
-    /// `Unavailable` if engine or store does not answer.
+    /// `Unavailable` if the engine does not answer.
     pub async fn refresh_all(&self, audit: bool) -> Result<()> {
-        self.refresh_records().await?;
+        match self.refresh_records().await {
+            Err(error) if error.kind() == Kind::Unavailable => self.store_answered(false),
+            outcome => outcome?,
+        }
+        self.look_at_all(audit).await
+    }
+
+    /// Corrects the snapshot from the engine's list.
+    async fn look_at_all(&self, audit: bool) -> Result<()> {
         let listed = self.engine.list().await?;
         let differs =
             |l: &&Listed| {
@@ -220,14 +232,24 @@ impl Spindown {
             outcome?;
         }
         drop(looks);
-        self.clear_leftovers(&listed).await
+        match self.clear_leftovers(&listed).await {
+            // They lie there until the store is back.
+            Err(error) if error.kind() == Kind::Unavailable => Ok(()),
+            outcome => outcome,
+        }
     }
 
-    /// Takes in what the store has and the snapshot has not.
+    /// Takes in what the store has and the snapshot has not, and the reverse.
     async fn refresh_records(&self) -> Result<()> {
+        // Read first, so that what is written meanwhile is not missed.
+        let mut unread: BTreeSet<ContainerId> = {
+            let snapshot = self.snapshot.read();
+            snapshot.entries().filter(|e| e.container.version > 0).map(|e| e.container.id.clone()).collect()
+        };
         let (containers, activities) = tokio::try_join!(self.store.containers(), self.store.activities())?;
         self.store_answered(true);
         for stored in containers {
+            unread.remove(&stored.id);
             let known = self.snapshot.read().entry(&stored.id).map(|e| e.container.version);
             match known {
                 None => self.snapshot.add(Entry::new(stored)),
@@ -238,6 +260,10 @@ impl Spindown {
         let now = self.clock.now();
         for (id, activity) in activities {
             self.snapshot.update(&id, |entry| entry.remember(activity, now));
+        }
+        for id in unread {
+            self.miss_record(&id).await?;
+            self.save(&id).await;
         }
         Ok(())
     }
@@ -253,6 +279,14 @@ impl Spindown {
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
+        if let Some(seen) = &seen
+            && self.is_unexplained_end(id, seen)
+            && self.engine.started_at().await? != self.watch.locked().engine_started_at
+        {
+            // A socket that outlives the engine leads to its next run before it has come out that the last one is over.
+            // Met like that, an end that came with the engine's would look like somebody's deed.
+            return Err(Error::unavailable("the engine was started anew a moment ago"));
+        }
         if self.snapshot.read().entry(id).is_none() {
             match &seen {
                 // Being made, here or by another server, or left over: not one that was handed out.
@@ -279,6 +313,15 @@ impl Spindown {
             self.spawn(|spindown| async move { spindown.learn_host_keys(&id, &engine_id).await });
         }
         Ok(())
+    }
+
+    /// Whether the engine shows an end that nobody ordered, and that has not been seen before.
+    fn is_unexplained_end(&self, id: &ContainerId, seen: &Observation) -> bool {
+        let explained = |entry: &Entry| {
+            entry.container.stopping.is_some()
+                || entry.container.stopped.is_some_and(|known| seen.finished_at.is_some_and(|at| known.at >= at))
+        };
+        seen.state == EngineState::Exited && !self.snapshot.read().entry(id).is_some_and(explained)
     }
 
     /// Clears away what creates left behind that did not finish: containers never started, claims without a container.

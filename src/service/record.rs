@@ -2,7 +2,7 @@
 //! what the engine showed is written when the store can take it.
 
 use super::{Spindown, Unpoisoned, snapshot::Entry};
-use crate::model::{Claim, Container, ContainerId, Kind, Observation, Result};
+use crate::model::{Container, ContainerId, Kind, Observation, Result};
 
 /// How often a write is tried again over a newer version.
 const TRIES: usize = 5;
@@ -62,9 +62,30 @@ impl Spindown {
     /// Takes over what another server wrote.
     async fn reload(&self, id: &ContainerId) -> Result<()> {
         match self.store.container(id).await? {
-            Some(stored) => self.take_over(stored),
-            // Removed by another server: nothing of it may be written again.
-            None => self.snapshot.remove(id),
+            Some(stored) => {
+                self.take_over(stored);
+                Ok(())
+            }
+            None => self.miss_record(id).await,
+        }
+    }
+
+    /// The store has no record of a container any more. Either another server removed it, at the engine first, and nothing
+    /// of it may be written again; or the engine still has it, and it is the store that forgot.
+    pub(super) async fn miss_record(&self, id: &ContainerId) -> Result<()> {
+        let Some(entry) = self.snapshot.get(id) else { return Ok(()) };
+        match self.engine.inspect(&entry.container.engine_id).await {
+            Ok(_) => {
+                tracing::warn!(container = %id, "the store has forgotten a container; it is written down again");
+                self.snapshot.update(id, |entry| {
+                    entry.container.version = 0;
+                    entry.unsaved = true;
+                    entry.unflushed = true;
+                });
+                self.claim_again(&entry.container).await;
+            }
+            Err(error) if error.kind() == Kind::NotFound => self.snapshot.remove(id),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -85,19 +106,22 @@ impl Spindown {
     /// Takes up a container of which only the engine knows.
     pub(super) async fn adopt(&self, seen: &Observation) {
         let container = Container::adopt(seen, self.settings.host.clone(), self.settings.idle_timeout);
-        let id = container.id.clone();
-        let mut claims: Vec<Claim> = container.ports.iter().map(|p| Claim::Port(p.host)).collect();
-        claims.extend(container.address.map(Claim::Address));
-        tracing::info!(container = %id, name = %container.name, "container adopted");
-        match self.store.claim(&container.host, &claims, &id).await {
-            Ok(None) => {}
-            Ok(Some(taken)) => {
-                tracing::warn!(container = %id, ?taken, "an adopted container's port or address is claimed by another");
-            }
-            Err(error) => tracing::warn!(container = %id, error = error.message(), "its ports are not claimed yet"),
-        }
+        tracing::info!(container = %container.id, name = %container.name, "container adopted");
+        self.claim_again(&container).await;
         let mut entry = Entry::new(container);
         entry.unsaved = true;
         self.snapshot.add(entry);
+    }
+
+    /// Claims what a container has that the store does not know to have it.
+    async fn claim_again(&self, container: &Container) {
+        let id = &container.id;
+        match self.store.claim(&container.host, &container.claims(), id).await {
+            Ok(None) => {}
+            Ok(Some(taken)) => {
+                tracing::warn!(container = %id, ?taken, "a container's port or address is claimed by another");
+            }
+            Err(error) => tracing::warn!(container = %id, error = error.message(), "its ports are not claimed yet"),
+        }
     }
 }

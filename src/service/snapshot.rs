@@ -189,14 +189,10 @@ impl Entry {
             engine_started_at: engine.started_at,
             outage: engine.outage,
         };
-        match &mut self.container.stopped {
-            // The same end as before; but that the engine itself was going down may have come out only now.
-            Some(known) if known.at >= at => {
-                if !known.ordered && ending.outage.is_some_and(|o| o.took(at)) {
-                    known.by = crate::model::StoppedBy::Host;
-                }
-            }
-            stopped => *stopped = Some(Stop { by: cause::infer(&ending), at, ordered: false }),
+        // An end that was explained when it was seen stays explained: whoever stopped it a moment before the engine went
+        // down did so all the same.
+        if self.container.stopped.is_none_or(|known| known.at < at) {
+            self.container.stopped = Some(Stop { by: cause::infer(&ending), at, ordered: false });
         }
     }
 }

@@ -204,28 +204,34 @@ impl Yard {
         run(&script.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
-    /// Every address of the host but loopback's, with those of other tests' networks left out: they come and go.
-    /// Link-local ones carry the scope they have within a container, and only our bridge's can be reached from there.
+    /// See [`host_addresses`].
     pub fn host_addresses(&self) -> Vec<String> {
-        let links: serde_json::Value = serde_json::from_str(&run(&["ip", "-j", "addr"])).unwrap();
-        let mut addresses = vec![];
-        for link in links.as_array().unwrap() {
-            let name = link["ifname"].as_str().unwrap();
-            let ours = name == self.network.bridge;
-            if name == "lo" || (name.starts_with("sdtest") && !name.starts_with(&self.block.instance())) {
-                continue;
-            }
-            for address in link["addr_info"].as_array().unwrap() {
-                let local = address["local"].as_str().unwrap();
-                match address["scope"].as_str() {
-                    Some("link") if ours => addresses.push(format!("{local}%eth0")),
-                    Some("link") if local.contains(':') => {}
-                    _ => addresses.push(local.to_owned()),
-                }
+        host_addresses(&self.block)
+    }
+}
+
+/// Every address of the host but loopback's, with those of other tests' networks left out: they come and go.
+/// Link-local ones carry the scope they have within a container, and only our bridge's can be reached from there.
+pub fn host_addresses(block: &Block) -> Vec<String> {
+    let (instance, bridge) = (block.instance(), block.network().bridge);
+    let links: serde_json::Value = serde_json::from_str(&run(&["ip", "-j", "addr"])).unwrap();
+    let mut addresses = vec![];
+    for link in links.as_array().unwrap() {
+        let name = link["ifname"].as_str().unwrap();
+        let ours = name == bridge;
+        if name == "lo" || (name.starts_with("sdtest") && !name.starts_with(&instance)) {
+            continue;
+        }
+        for address in link["addr_info"].as_array().unwrap() {
+            let local = address["local"].as_str().unwrap();
+            match address["scope"].as_str() {
+                Some("link") if ours => addresses.push(format!("{local}%eth0")),
+                Some("link") if local.contains(':') => {}
+                _ => addresses.push(local.to_owned()),
             }
         }
-        addresses
     }
+    addresses
 }
 
 fn inmate(block: &Block, number: usize, network: &str, address: Option<Ipv4Addr>, options: &[&str]) -> Inmate {

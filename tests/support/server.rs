@@ -14,7 +14,7 @@ use reqwest::{Client, Method, header::HeaderMap};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::block::Block;
+use super::{block::Block, engine::OwnEngine};
 
 /// Within this time everything happens that a test waits for.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -34,6 +34,8 @@ pub struct Server {
     pub block: Arc<Block>,
     folder: Arc<TempDir>,
     settings: Vec<(String, String)>,
+    /// What brings the process to where it is to run.
+    way_in: Vec<String>,
     http: Client,
 }
 
@@ -53,17 +55,33 @@ impl Server {
 
     /// Starts a server in this block.
     pub fn try_start(block: Arc<Block>, settings: &[(&str, &str)]) -> Result<Self, Ended> {
-        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Self::new(block, owned(settings), Vec::new()).launch()
+    }
+
+    /// Starts a server beside an engine of the test's own.
+    pub fn start_beside(engine: &OwnEngine, settings: &[(&str, &str)]) -> Self {
+        let settings = [engine.settings(), owned(settings)].concat();
+        Self::new(Arc::clone(&engine.block), settings, engine.way_in()).launch().expect("the server starts")
+    }
+
+    fn new(block: Arc<Block>, settings: Vec<(String, String)>, way_in: Vec<String>) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self { child: None, log: Arc::default(), url: String::new(), block, folder, settings, http: Client::new() }
-            .launch()
+        let (log, url, http) = (Arc::default(), String::new(), Client::new());
+        Self { child: None, log, url, block, folder, settings, way_in, http }
     }
 
     fn launch(mut self) -> Result<Self, Ended> {
         let (first, last) = self.block.ports();
         let network = self.block.network();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spindown"));
-        command.arg("serve").current_dir(self.folder.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        let binary = env!("CARGO_BIN_EXE_spindown").to_owned();
+        let words: Vec<&String> = self.way_in.iter().chain([&binary]).collect();
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg("serve")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
         for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("ROCKET_") || n.starts_with("SPINDOWN_")) {
             command.env_remove(name);
         }
@@ -107,7 +125,7 @@ impl Server {
         if self.child.is_some() {
             self.end_with("TERM");
         }
-        self.settings.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        self.settings.extend(owned(settings));
         let again = Self {
             child: None,
             log: Arc::default(),
@@ -115,6 +133,7 @@ impl Server {
             block: Arc::clone(&self.block),
             folder: Arc::clone(&self.folder),
             settings: std::mem::take(&mut self.settings),
+            way_in: self.way_in.clone(),
             http: self.http.clone(),
         };
         again.launch().expect("the server starts again")
@@ -145,7 +164,7 @@ impl Server {
     }
 
     fn signal_child(&self, child: &Child, signal: &str) {
-        run("kill", &["-s", signal, &child.id().to_string()]);
+        send(signal, child.id());
     }
 
     /// What it has logged.
@@ -246,12 +265,21 @@ impl Drop for Server {
     }
 }
 
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 /// Runs a command that must succeed, and answers what it wrote.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// Sends a process a signal.
+pub fn send(signal: &str, pid: u32) {
+    run("sh", &["-c", &format!("kill -s {signal} {pid}")]);
 }
 
 /// A key pair of the test's own.

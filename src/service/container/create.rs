@@ -196,6 +196,10 @@ impl Spindown {
         for (claim, _) in self.store.claims(&settings.host).await? {
             take(claim, &mut ports, &mut addresses);
         }
+        // Also what a store has forgotten and is only about to be told again.
+        for claim in self.snapshot.read().entries().flat_map(|entry| entry.container.claims()) {
+            take(claim, &mut ports, &mut addresses);
+        }
         for _ in 0..PLACES {
             let place = {
                 let mut cursor = self.cursor.locked();

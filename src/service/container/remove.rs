@@ -15,8 +15,9 @@ impl Spindown {
         let id = self.find(name)?;
         let _lock = self.locks.lock(&id).await;
         let engine_id = self.snapshot.require(&id)?.container.engine_id;
-        // What cannot be written down is not begun.
+        // What cannot be written down is not begun. A removal may take long, so an engine that hangs is found out first.
         self.store.ping().await?;
+        self.engine.ping().await?;
         match self.engine.remove(&engine_id).await {
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
             _ => {}

@@ -23,9 +23,10 @@ impl Spindown {
         let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock(&id).await;
-        let entry = self.snapshot.require(&id)?;
-        let engine_id = entry.container.engine_id.clone();
-        if entry.container.stopping.is_some() {
+        let engine_id = self.snapshot.require(&id)?.container.engine_id;
+        // Nobody is told that it runs who has only heard so before the engine went away.
+        self.look_again(&id, &engine_id).await?;
+        if self.snapshot.require(&id)?.container.stopping.is_some() {
             self.withdraw_stop(&id).await?;
         }
         match self.snapshot.require(&id)?.status() {
