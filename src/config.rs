@@ -116,7 +116,7 @@ pub fn from(sources: Figment) -> Result<Loaded> {
                 let source =
                     sources.get_metadata(value.tag()).map_or_else(String::new, |m| format!(" in {}", place(m)));
                 let hint = if key == "ip_header" { "; Spindown never believes such a header" } else { "" };
-                return Err(Error::invalid(format!("unknown key {key:?} of profile {profile:?}{source}{hint}")));
+                return Err(Error::invalid(format!("unknown key {key:?} of profile \"{profile}\"{source}{hint}")));
             }
         }
     }
