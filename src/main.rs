@@ -34,7 +34,7 @@ enum Verb {
     ///
     /// The configuration is read from Rocket.toml, or the file that ROCKET_CONFIG names; ROCKET_ADDRESS, ROCKET_PORT and
     /// the like override Rocket's keys, SPINDOWN_IDLE_TIMEOUT, SPINDOWN_REDIS_URL and the like those of [spindown].
-    /// `spindown config` prints them all. RUST_LOG sets how much is logged (info by default).
+    /// `spindown config` prints what is in force. RUST_LOG sets how much is logged (info by default).
     Serve {
         /// Print what to try next once the server listens.
         #[arg(long)]
@@ -115,7 +115,7 @@ fn rules(loaded: &Loaded) -> Rules {
 /// Human on a terminal, JSON otherwise.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,rocket=error,_=error,tokio_cron_scheduler=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,rocket=off,_=off,tokio_cron_scheduler=warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { log.compact().init() } else { log.json().init() }
 }

@@ -74,7 +74,7 @@ fn word(text: &str) -> String {
 }
 
 /// What each layer may import of ours; assembly (`lib`, `main`, `listener`, `config`) is not listed.
-const MAY: [(&str, &[&str]); 10] = [
+const MAY: [(&str, &[&str]); 9] = [
     ("model", &["model"]),
     ("policy", &["model", "policy"]),
     ("clock", &["model"]),
@@ -84,7 +84,6 @@ const MAY: [(&str, &[&str]); 10] = [
     ("service", &["model", "policy", "clock", "engine", "store", "firewall", "service"]),
     ("reconcile", &["model", "service", "reconcile"]),
     ("http", &["model", "policy", "service", "http"]),
-    ("wake", &["model", "service", "wake"]),
 ];
 
 #[test]

@@ -95,6 +95,11 @@ impl Fields {
         self.0.contains_key(name)
     }
 
+    /// Whether what was sent under `name` is a list.
+    pub(super) fn is_list(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(Value::is_array)
+    }
+
     /// A text.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>> {
         match self.take(name) {

@@ -29,9 +29,10 @@ impl Spindown {
         if self.snapshot.require(&id)?.container.stopping.is_some() {
             self.withdraw_stop(&id).await?;
         }
-        match self.snapshot.require(&id)?.status() {
+        let entry = self.snapshot.require(&id)?;
+        match entry.status() {
             Status::Running => {}
-            Status::Missing => return Err(missing(name)),
+            Status::Missing => return Err(missing(&entry.container.name)),
             Status::Frozen => {
                 self.engine.thaw(&engine_id).await?;
                 self.look_again(&id, &engine_id).await?;

@@ -1,7 +1,7 @@
 //! Stopping: the order is written down first, so that nothing forgets it; carrying it out may fail and is tried again.
 
 use crate::{
-    model::{ContainerId, Error, Kind, Result, Status, StopOrder, StoppedBy},
+    model::{ContainerId, Error, Kind, Name, Result, Status, StopOrder, StoppedBy},
     policy::retry,
     service::{Spindown, snapshot::Trouble},
 };
@@ -16,9 +16,10 @@ impl Spindown {
     pub async fn stop_container(&self, name: &str) -> Result<Report> {
         let id = self.find(name)?;
         let lock = self.locks.lock(&id).await;
-        match self.snapshot.require(&id)?.status() {
+        let entry = self.snapshot.require(&id)?;
+        match entry.status() {
             Status::Stopped | Status::Stopping => {}
-            Status::Missing => return Err(missing(name)),
+            Status::Missing => return Err(missing(&entry.container.name)),
             Status::Running | Status::Frozen => {
                 self.engine.ping().await?;
                 self.order_stop(&id, StoppedBy::User).await?;
@@ -101,8 +102,8 @@ impl Spindown {
 }
 
 /// The engine has it no more.
-pub(super) fn missing(name: &str) -> Error {
+pub(super) fn missing(name: &Name) -> Error {
     Error::conflict(format!(
-        "the engine has no container {name:?} any more: it was removed behind Spindown's back; DELETE it to free its ports"
+        "the engine has no container \"{name}\" any more: it was removed behind Spindown's back; DELETE it to free its ports"
     ))
 }

@@ -40,7 +40,7 @@ impl Spindown {
         let entry = self.snapshot.require(&id)?;
         let engine_id = entry.container.engine_id.clone();
         if entry.status() == Status::Missing {
-            return Err(missing(name));
+            return Err(missing(&entry.container.name));
         }
         if let Some(keys) = &change.authorized_keys {
             self.put_authorized_keys(&engine_id, &entry.container.image, keys).await?;

@@ -150,11 +150,12 @@ fn name(fields: &mut Fields) -> Result<Option<Name>> {
 
 /// A list of words is taken as it is; one text is for the shell.
 fn command(fields: &mut Fields) -> Result<Option<Vec<String>>> {
+    let listed = fields.is_list("command");
     let Some(mut words) = fields.texts("command")? else { return Ok(None) };
     if words.is_empty() || words[0].is_empty() || words.len() > MOST_WORDS || words.iter().any(|w| w.contains('\0')) {
         return Err(Error::invalid(format!("command: give a command of 1 to {MOST_WORDS} words")));
     }
-    if words.len() == 1 {
+    if !listed {
         words.splice(0..0, ["/bin/sh".to_owned(), "-c".to_owned()]);
     }
     Ok(Some(words))
