@@ -112,7 +112,10 @@ impl Spindown {
 
     /// Reads the fingerprints of the host keys as soon as the container has made them.
     pub(in crate::service) async fn learn_host_keys(&self, id: &ContainerId, engine_id: &EngineId) {
-        self.await_ssh(id, HOST_KEY_TIME).await;
+        tokio::select! {
+            () = self.await_ssh(id, HOST_KEY_TIME) => {}
+            () = self.shutdown.cancelled() => return,
+        }
         for wait in HOST_KEY_WAITS {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}
