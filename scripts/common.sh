@@ -19,7 +19,13 @@ as_root() {
     fi
 }
 
-# The engine belongs to root, and to whoever may write to its socket.
+# The engine belongs to root, and to whoever may write to its socket. `limit=SECONDS docker ...` bounds a call.
 docker() {
-    if [ -n "${DOCKER_HOST-}" ] || [ -w /var/run/docker.sock ]; then command docker "$@"; else as_root docker "$@"; fi
+    local client bound=(${limit:+timeout "$limit"})
+    client=$(type -P docker) || fail "docker is not installed: run scripts/install"
+    if [ -n "${DOCKER_HOST-}" ] || [ -w /var/run/docker.sock ]; then
+        "${bound[@]}" "$client" "$@"
+    else
+        as_root "${bound[@]}" "$client" "$@"
+    fi
 }

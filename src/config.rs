@@ -8,7 +8,7 @@ pub mod value;
 use std::{net::IpAddr, path::PathBuf};
 
 use figment::{
-    Figment, Profile, Provider,
+    Figment, Metadata, Profile, Provider,
     providers::{Env, Format, Serialized, Toml},
     value::{Dict, Value},
 };
@@ -43,6 +43,11 @@ const ROCKET_KEYS: [&str; 13] = [
     "profile",
     "spindown",
 ];
+
+/// How the names of the variables begin: Rocket's, and ours.
+const VARIABLES: [&str; 2] = ["ROCKET_", "SPINDOWN_"];
+/// What stands in the place of a secret.
+const MASK: &str = "********";
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -100,7 +105,10 @@ pub fn load() -> Result<Loaded> {
     {
         return Err(Error::invalid(format!("the file {named:?}, which ROCKET_CONFIG names, is not there")));
     }
-    from(Figment::new().merge(Toml::file(file).nested()).merge(rocket_variables()).merge(own_variables()))
+    let toml = Toml::file(&file).nested();
+    // What cannot be read at all has no key whose place could be told.
+    toml.data().map_err(|e| Error::invalid(format!("{file}: {e}")))?;
+    from(Figment::new().merge(toml).merge(rocket_variables()).merge(own_variables()))
 }
 
 /// Reads the configuration from `sources`, over the defaults.
@@ -113,10 +121,13 @@ pub fn from(sources: Figment) -> Result<Loaded> {
     for (profile, dict) in sources.data().map_err(refused)? {
         for (key, value) in dict {
             if !ROCKET_KEYS.contains(&key.as_str()) {
-                let source =
-                    sources.get_metadata(value.tag()).map_or_else(String::new, |m| format!(" in {}", place(m)));
-                let hint = if key == "ip_header" { "; Spindown never believes such a header" } else { "" };
-                return Err(Error::invalid(format!("unknown key {key:?} of profile {profile:?}{source}{hint}")));
+                let metadata = sources.get_metadata(value.tag());
+                let place = metadata.map_or_else(|| key.clone(), |m| place(m, &profile, &[&key]));
+                let hint = match key.as_str() {
+                    "ip_header" => "Spindown never believes such a header".to_owned(),
+                    _ => format!("known are {}", ROCKET_KEYS.join(", ")),
+                };
+                return Err(Error::invalid(format!("{place}: unknown key; {hint}")));
             }
         }
     }
@@ -181,13 +192,53 @@ fn keys(dict: &Dict, prefix: &str) -> Vec<String> {
     paths.collect()
 }
 
-fn place(metadata: &figment::Metadata) -> String {
-    metadata.source.as_ref().map_or_else(|| metadata.name.to_string(), |source| format!("{} ({source})", metadata.name))
+/// Where a key is set: the variable, or the file and the whole key.
+fn place(metadata: &Metadata, profile: &Profile, path: &[&str]) -> String {
+    match VARIABLES.iter().find(|prefix| metadata.name.contains(*prefix)) {
+        Some(prefix) => variable(prefix, path),
+        None => {
+            let file = metadata.source.as_ref().map_or_else(|| metadata.name.to_string(), ToString::to_string);
+            format!("{file}: {}", metadata.interpolate(profile, path))
+        }
+    }
 }
 
+/// The variable that sets a key.
+fn variable(prefix: &str, path: &[&str]) -> String {
+    let name = path.join("_").to_ascii_uppercase();
+    if name.starts_with(prefix) { name } else { format!("{prefix}{name}") }
+}
+
+/// All that is wrong, a line each.
 fn refused(error: figment::Error) -> Error {
-    let lines: Vec<String> = error.into_iter().map(|e| e.to_string()).collect();
-    Error::invalid(lines.join("\n"))
+    let faults: Vec<String> = error.into_iter().map(|e| fault(&e)).collect();
+    Error::invalid(faults.join("\n"))
+}
+
+/// One thing that is wrong: where, and why.
+fn fault(error: &figment::Error) -> String {
+    let path: Vec<&str> = error.path.iter().map(String::as_str).collect();
+    let profile = error.profile.clone().unwrap_or_default();
+    let place = error.metadata.as_ref().map_or_else(|| path.join("."), |m| place(m, &profile, &path));
+    let reason = match &error.kind {
+        figment::error::Kind::UnknownField(_, _) if VARIABLES.iter().any(|prefix| place.starts_with(prefix)) => {
+            "unknown variable; `spindown config` prints all keys there are".to_owned()
+        }
+        figment::error::Kind::UnknownField(_, known) => format!("unknown key; known are {}", known.join(", ")),
+        reason => reason.to_string(),
+    };
+    if place.is_empty() { reason } else { format!("{place}: {reason}") }
+}
+
+/// An address of Redis without its password, which stands before the host, or behind the path of a socket.
+fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
+    let host = if scheme.contains("unix") { None } else { rest.rsplit_once('@').map(|(_, host)| host) };
+    let user = host.map_or_else(String::new, |_| format!("{MASK}@"));
+    match host.unwrap_or(rest).split_once('?') {
+        Some((shown, _)) => format!("{scheme}://{user}{shown}?{MASK}"),
+        None => format!("{scheme}://{user}{}", host.unwrap_or(rest)),
+    }
 }
 
 impl Loaded {
@@ -282,12 +333,8 @@ impl Loaded {
             spindown: Config,
         }
         let mut spindown = self.config.clone();
-        let mask = || "********".to_owned();
-        spindown.auth.password_hash = spindown.auth.password_hash.map(|_| mask());
-        spindown.redis_url = spindown.redis_url.map(|url| match url.rsplit_once('@') {
-            Some((_, host)) => format!("redis://{}@{host}", mask()),
-            None => url,
-        });
+        spindown.auth.password_hash = spindown.auth.password_hash.map(|_| MASK.to_owned());
+        spindown.redis_url = spindown.redis_url.as_deref().map(masked);
         let profile = self.figment.profile().to_string();
         let effective = Effective { profile, address: self.address, port: self.port, spindown };
         toml::to_string_pretty(&effective)

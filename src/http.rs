@@ -15,6 +15,7 @@ use rocket::{Build, Rocket, figment::Figment};
 use crate::service::Spindown;
 
 pub use problem::Problem;
+pub use request::UnderWay;
 
 /// Proxies whose word on the client's address is believed.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,7 @@ pub fn api_server(figment: Figment, spindown: Arc<Spindown>, proxies: TrustedPro
     rocket::custom(figment)
         .manage(spindown)
         .manage(proxies)
+        .manage(UnderWay::default())
         .attach(request::Log)
         .mount("/", api::health::routes())
         .mount("/v1", api::check_in::routes())
@@ -38,6 +40,7 @@ pub fn check_in_server(figment: Figment, spindown: Arc<Spindown>) -> Rocket<Buil
     rocket::custom(figment)
         .manage(spindown)
         .manage(TrustedProxies::default())
+        .manage(UnderWay::default())
         .attach(request::Log)
         .mount("/v1", api::check_in::routes())
         .register("/", catch::catchers())

@@ -18,7 +18,6 @@ pub mod store;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rocket::Shutdown;
 use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobScheduler;
 
@@ -28,6 +27,7 @@ use crate::{
     engine::Engine,
     firewall::Firewall,
     http::TrustedProxies,
+    listener::Listener,
     model::{Kind, Result},
     service::Spindown,
     store::Store,
@@ -51,9 +51,7 @@ pub struct Adapters {
 /// A running server.
 pub struct Server {
     spindown: Arc<Spindown>,
-    address: SocketAddr,
-    api: Shutdown,
-    api_task: JoinHandle<Result<()>>,
+    api: Listener,
     scheduler: JobScheduler,
     workers: Vec<JoinHandle<()>>,
 }
@@ -80,7 +78,7 @@ impl Server {
         }
         let proxies = TrustedProxies(loaded.config.auth.trusted_proxies.clone());
         let api = http::api_server(loaded.figment.clone(), Arc::clone(&spindown), proxies);
-        let (api, address, api_task) = listener::launch(api).await?;
+        let api = listener::launch(api).await?;
         let mut workers = Vec::new();
         if loaded.config.check_in.enabled {
             let address = (loaded.network().gateway(), loaded.config.check_in.port).into();
@@ -90,12 +88,12 @@ impl Server {
         workers.push(tokio::spawn(reconcile::touch::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::firewall::run(Arc::clone(&spindown))));
         let scheduler = reconcile::idle::start(Arc::clone(&spindown)).await?;
-        Ok(Self { spindown, address, api, api_task, scheduler, workers })
+        Ok(Self { spindown, api, scheduler, workers })
     }
 
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.api.address
     }
 
     /// Serves until the API's listener fails; [`Server::stop`] is the other way to end.
@@ -103,7 +101,7 @@ impl Server {
     /// # Errors
     /// Why the listener failed.
     pub async fn failed(&mut self) -> Result<()> {
-        match (&mut self.api_task).await {
+        match (&mut self.api.task).await {
             Ok(outcome) => outcome,
             Err(error) => Err(model::Error::new(Kind::Internal, "the API's listener ended").caused_by(error)),
         }
@@ -116,10 +114,7 @@ impl Server {
         if let Err(error) = self.scheduler.shutdown().await {
             tracing::warn!(%error, "the scheduler did not end well");
         }
-        self.api.notify();
-        if !self.api_task.is_finished() {
-            let _ = (&mut self.api_task).await;
-        }
+        self.api.end().await;
         self.spindown.close(FINISH).await;
         for worker in self.workers {
             let _ = worker.await;

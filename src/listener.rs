@@ -7,7 +7,7 @@ use rocket::{Build, Rocket, Shutdown, fairing::AdHoc, figment::Figment};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    http,
+    http::{self, UnderWay},
     model::{Error, Result},
     service::Spindown,
 };
@@ -15,8 +15,30 @@ use crate::{
 /// How long to wait before the listener for check-ins is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Launches a server and returns once it listens, with its address and the task that it runs in.
-pub(crate) async fn launch(server: Rocket<Build>) -> Result<(Shutdown, SocketAddr, JoinHandle<Result<()>>)> {
+/// A server that listens.
+pub(crate) struct Listener {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// The task that it runs in, which ends with it.
+    pub(crate) task: JoinHandle<Result<()>>,
+    shutdown: Shutdown,
+    under_way: UnderWay,
+}
+
+impl Listener {
+    /// Ends it: nothing new is taken, and what is under way is finished, within Rocket's bounds. Rocket alone would wait
+    /// for all of its grace if one connection is merely open.
+    pub(crate) async fn end(&mut self) {
+        self.shutdown.clone().notify();
+        tokio::select! {
+            () = self.under_way.over() => {}
+            _ = &mut self.task, if !self.task.is_finished() => {}
+        }
+    }
+}
+
+/// Launches a server and returns once it listens.
+pub(crate) async fn launch(server: Rocket<Build>) -> Result<Listener> {
     let (listening, listens) = oneshot::channel();
     let listening = std::sync::Mutex::new(Some(listening));
     let server = server.attach(AdHoc::on_liftoff("listening", move |rocket| {
@@ -27,6 +49,7 @@ pub(crate) async fn launch(server: Rocket<Build>) -> Result<(Shutdown, SocketAdd
             }
         })
     }));
+    let under_way = server.state::<UnderWay>().cloned().unwrap_or_default();
     let server = server.ignite().await.map_err(|e| refused(&e))?;
     let address = SocketAddr::new(server.config().address, server.config().port);
     let task = tokio::spawn(async move {
@@ -36,7 +59,7 @@ pub(crate) async fn launch(server: Rocket<Build>) -> Result<(Shutdown, SocketAdd
         }
     });
     match listens.await {
-        Ok((shutdown, address)) => Ok((shutdown, address, task)),
+        Ok((shutdown, address)) => Ok(Listener { address, task, shutdown, under_way }),
         Err(_) => Err(match task.await {
             Ok(Err(error)) => Error::conflict(format!("cannot listen on {address}: {}", error.message())),
             _ => Error::conflict(format!("cannot listen on {address}")),
@@ -58,15 +81,14 @@ pub(crate) async fn serve_check_ins(
     Ok(tokio::spawn(async move {
         while !spindown.shutdown().is_cancelled() {
             match listener.take() {
-                Some((shutdown, mut task)) => {
+                Some(mut serving) => {
                     tokio::select! {
-                        outcome = &mut task => {
+                        outcome = &mut serving.task => {
                             tracing::error!(?outcome, "the listener for check-ins ended");
                             spindown.listener_seen(Some(format!("nothing listens for check-ins on {address}")));
                         }
                         () = spindown.shutdown().cancelled() => {
-                            shutdown.notify();
-                            let _ = task.await;
+                            serving.end().await;
                         }
                     }
                 }
@@ -85,8 +107,6 @@ pub(crate) async fn serve_check_ins(
     }))
 }
 
-type Listener = (Shutdown, JoinHandle<Result<()>>);
-
 /// Tries once. `None` while the machine does not have the address.
 async fn attempt(figment: &Figment, address: SocketAddr, spindown: &Arc<Spindown>) -> Result<Option<Listener>> {
     // Rocket tells only that it cannot bind; the kind of the error tells why.
@@ -101,9 +121,9 @@ async fn attempt(figment: &Figment, address: SocketAddr, spindown: &Arc<Spindown
             return Err(Error::conflict(format!("cannot listen for check-ins on {address}: {error}; {hint}")));
         }
     }
-    let (shutdown, _, task) = launch(http::check_in_server(figment.clone(), Arc::clone(spindown))).await?;
+    let listener = launch(http::check_in_server(figment.clone(), Arc::clone(spindown))).await?;
     spindown.listener_seen(None);
-    Ok(Some((shutdown, task)))
+    Ok(Some(listener))
 }
 
 fn refused(error: &rocket::Error) -> Error {

@@ -1,8 +1,10 @@
 //! The whole suite in one binary: it links once, and every test runs in a process of its own.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod api;
 mod contract;
 mod end_to_end;
 mod firewall;
 mod layers;
+mod simulation;
 mod support;

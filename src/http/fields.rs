@@ -11,12 +11,16 @@ use rocket::{
     request::{self, FromRequest},
 };
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 
 use super::catch::Refusal;
 use crate::model::{Error, Kind, Result};
 
 /// The largest body of the API: a hundred keys and as many variables fit.
 const BODY_LIMIT: usize = 256 << 10;
+/// How many times the limit is read and thrown away of a larger body: whoever sends while the connection is closed sees
+/// that, and not the answer.
+const PATIENCE: usize = 16;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -197,15 +201,26 @@ impl Format {
     }
 }
 
+/// The body, or `None` if it is longer than `limit`.
+async fn receive(data: Data<'_>, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let (mut stream, mut body) = (data.open((limit * PATIENCE).bytes()), Vec::new());
+    (&mut stream).take(limit as u64 + 1).read_to_end(&mut body).await?;
+    if body.len() <= limit {
+        return Ok(Some(body));
+    }
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok(None)
+}
+
 /// Reads query and body; the body may be `limit` bytes long.
 async fn read(request: &Request<'_>, data: Data<'_>, limit: usize) -> std::result::Result<Fields, (Status, Error)> {
     let bad = |error| (Status::BadRequest, error);
-    let body = tokio::time::timeout(BODY_TIME, data.open(limit.bytes()).into_bytes()).await;
+    let body = tokio::time::timeout(BODY_TIME, receive(data, limit)).await;
     let body = body.map_err(|_| (Status::RequestTimeout, Error::invalid("the body took too long to arrive")))?;
     let body = body.map_err(|e| bad(Error::invalid("the body could not be read").caused_by(e)))?;
-    if !body.is_complete() {
-        return Err((Status::PayloadTooLarge, Error::invalid(format!("the body is too large: at most {limit} bytes"))));
-    }
+    let too_large =
+        || (Status::PayloadTooLarge, Error::invalid(format!("the body is too large: at most {limit} bytes")));
+    let body = body.ok_or_else(too_large)?;
     let format = Format::of(request, &body).ok_or_else(|| {
         let message = "send application/json or application/x-www-form-urlencoded";
         (Status::UnsupportedMediaType, Error::invalid(message))

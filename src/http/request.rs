@@ -9,6 +9,7 @@ use rocket::{
     outcome::Outcome,
     request::{self, FromRequest},
 };
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::TrustedProxies;
@@ -76,6 +77,38 @@ pub(super) fn client(request: &Request<'_>) -> Option<IpAddr> {
     Some(told.into_iter().rev().find(|a| !trusts(*a)).unwrap_or(peer))
 }
 
+/// The requests under way, from when their head has been read until their answer is written.
+#[derive(Clone, Debug)]
+pub struct UnderWay(Arc<watch::Sender<usize>>);
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl UnderWay {
+    /// Returns when there are none.
+    pub async fn over(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn enter(&self) -> Presence {
+        self.0.send_modify(|count| *count += 1);
+        Presence(self.clone())
+    }
+}
+
+/// One request under way, until it is dropped.
+struct Presence(UnderWay);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
+    }
+}
+
 /// Gives each answer the request's id, keeps browsers from guessing and storing, and writes one line of log.
 pub(super) struct Log;
 
@@ -87,6 +120,8 @@ impl Fairing for Log {
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         started(request);
+        // The cache ends with the request.
+        request.local_cache(|| request.rocket().state::<UnderWay>().map(UnderWay::enter));
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {

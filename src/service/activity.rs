@@ -1,13 +1,14 @@
 //! Activity: check-ins and other signs of use, when they are written down, and what the judge makes of them.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{DefaultKeyedRateLimiter, Quota};
+use governor::{Quota, RateLimiter, middleware::NoOpMiddleware, nanos::Nanos, state::keyed::DashMapStateStore};
 use time::OffsetDateTime;
 
 use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
-    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Result, Stamp, Status},
+    clock::Clock,
+    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Moment, Result, Stamp, Status},
     policy::idle::{Case, Judgement, Sign, Verdict, judge},
 };
 
@@ -19,11 +20,26 @@ const CHECK_INS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not 
 const STORE_PING_EVERY: Duration = Duration::from_secs(5);
 
 /// Keeps a container that reports in bursts from slowing the others.
-pub(super) struct CheckInLimiter(DefaultKeyedRateLimiter<ContainerId>);
+pub(super) struct CheckInLimiter(
+    RateLimiter<ContainerId, DashMapStateStore<ContainerId>, Ticks, NoOpMiddleware<Nanos>>,
+);
+
+/// The service's clock, as the limiter reads it.
+#[derive(Clone)]
+struct Ticks(Arc<dyn Clock>);
+
+impl governor::clock::Clock for Ticks {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.now().moment.since(Moment::START).into()
+    }
+}
 
 impl CheckInLimiter {
-    pub(super) fn new() -> Self {
-        Self(DefaultKeyedRateLimiter::keyed(Quota::per_second(CHECK_INS_A_SECOND).allow_burst(CHECK_INS_AT_ONCE)))
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let quota = Quota::per_second(CHECK_INS_A_SECOND).allow_burst(CHECK_INS_AT_ONCE);
+        Self(RateLimiter::new(quota, DashMapStateStore::default(), Ticks(clock)))
     }
 
     fn admit(&self, id: &ContainerId) -> Result<()> {
@@ -131,7 +147,7 @@ impl Spindown {
         match outcome {
             Ok(()) => {
                 for (id, written) in activities {
-                    let there = self.snapshot.update(&id, |entry| entry.unflushed = entry.activity() != Some(written));
+                    let there = self.snapshot.update(&id, |entry| entry.flushed(written));
                     if there.is_none() {
                         // Removed meanwhile: its activity must not outlive it.
                         let _ = self.store.remove_container(&id).await;

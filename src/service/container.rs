@@ -7,7 +7,7 @@ mod start;
 mod stop;
 mod update;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
@@ -49,8 +49,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only those of this image.
     pub image: Option<String>,
-    /// Only those with these labels; `None` asks for any value.
-    pub labels: BTreeMap<String, Option<String>>,
+    /// Only those with all of these labels; `None` asks for any value.
+    pub labels: Vec<(String, Option<String>)>,
     /// Only those that stand behind the one so named.
     pub after: Option<String>,
     /// At most so many.
@@ -60,7 +60,7 @@ pub struct Filter {
 impl Filter {
     fn admits(&self, entry: &Entry) -> bool {
         let container = &entry.container;
-        let labelled = |(key, value): (&String, &Option<String>)| {
+        let labelled = |(key, value): &(String, Option<String>)| {
             container.labels.get(key).is_some_and(|v| value.as_ref().is_none_or(|wanted| wanted == v))
         };
         self.status.is_none_or(|s| s == entry.status())

@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub unsaved: bool,
     /// Touched here and not in the store yet.
     pub unflushed: bool,
+    /// The last use that the store is known to hold: what it tells again is no news, however the clock was set since.
+    stored_use: Option<OffsetDateTime>,
 }
 
 impl Entry {
@@ -71,6 +73,7 @@ impl Entry {
             trouble: None,
             unsaved: false,
             unflushed: false,
+            stored_use: None,
         }
     }
 
@@ -100,7 +103,8 @@ impl Entry {
     pub(super) fn remember(&mut self, activity: Activity, now: Stamp) {
         let unflushed = self.unflushed;
         let known = self.activity();
-        if known.is_none_or(|k| activity.last_active_at > k.last_active_at) {
+        if self.stored_use.is_none_or(|stored| activity.last_active_at > stored) {
+            self.stored_use = Some(activity.last_active_at);
             self.note(Sign::Remembered, Stamp::recall(activity.last_active_at, now));
         }
         if let Some(report) = activity.check_in
@@ -110,6 +114,12 @@ impl Entry {
             self.connections = Some(report.connections);
         }
         self.unflushed = unflushed;
+    }
+
+    /// Notes that the store holds this now.
+    pub(super) fn flushed(&mut self, written: Activity) {
+        self.stored_use = self.stored_use.max(Some(written.last_active_at));
+        self.unflushed = self.activity() != Some(written);
     }
 
     pub(super) fn evidence(&self) -> Vec<Evidence> {

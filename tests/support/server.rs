@@ -187,8 +187,6 @@ impl Server {
     pub fn request(&self, method: Method, path: &str, body: &str) -> reqwest::RequestBuilder {
         let kind = if body.starts_with(['{', '[']) { "application/json" } else { "application/x-www-form-urlencoded" };
         let request = self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(60));
-        // A connection that is kept without need keeps the server from ending at once.
-        let request = request.header("Connection", "close");
         if body.is_empty() { request } else { request.header("Content-Type", kind).body(body.to_owned()) }
     }
 

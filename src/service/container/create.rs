@@ -90,13 +90,17 @@ impl Spindown {
         key: Option<&IdempotencyKey>,
     ) -> Result<Report> {
         let Some(key) = key else {
-            return self.create_once(ContainerId::from_bits(rand::random()), owner, &wanted).await;
+            let id = ContainerId::from_bits(rand::random());
+            let _lock = self.locks.lock(&id).await;
+            return self.create_once(id, owner, &wanted).await;
         };
         let key = digest(&[owner, &key.0]);
         let digest = digest(&[&format!("{wanted:?}")]);
         loop {
             let now = self.clock.now().at;
             let attempt = Attempt { id: ContainerId::from_bits(rand::random()), digest: digest.clone(), at: now };
+            // Held before anybody can know of the attempt, so that whoever finds it waits for what comes of it.
+            let lock = self.locks.lock(&attempt.id).await;
             let Some(first) = self.store.begin_attempt(&key, &attempt, now - KEY_LIFE).await? else {
                 let outcome = self.create_once(attempt.id.clone(), owner, &wanted).await;
                 // What became unreachable half-way may stand all the same; a repeated create finds it then.
@@ -105,6 +109,7 @@ impl Spindown {
                 }
                 return outcome;
             };
+            drop(lock);
             if first.digest != digest {
                 return Err(Error::conflict("Idempotency-Key: this key was used for another request; use a new one"));
             }
@@ -118,8 +123,8 @@ impl Spindown {
         }
     }
 
+    /// Makes the container. The caller holds its lock.
     async fn create_once(&self, id: ContainerId, owner: &str, wanted: &NewContainer) -> Result<Report> {
-        let _lock = self.locks.lock(&id).await;
         let image = self.engine.image(&wanted.image).await.map_err(|error| match error.kind() {
             Kind::NotFound => Error::new(
                 Kind::Unsuitable,

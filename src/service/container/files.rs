@@ -112,6 +112,9 @@ impl Spindown {
 
     /// Reads the fingerprints of the host keys as soon as the container has made them.
     pub(in crate::service) async fn learn_host_keys(&self, id: &ContainerId, engine_id: &EngineId) {
+        if self.snapshot.get(id).is_none_or(|e| Port::ssh(&e.container.ports).is_none()) {
+            return;
+        }
         tokio::select! {
             () = self.await_ssh(id, HOST_KEY_TIME) => {}
             () = self.shutdown.cancelled() => return,
