@@ -1,6 +1,10 @@
 //! Spindown itself is ended, killed, halted and robbed of its store.
 
-use std::{fs, net::TcpListener, sync::Arc};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+};
 
 use super::*;
 use crate::support::{
@@ -26,11 +30,13 @@ async fn an_orderly_end_finishes_stops_and_keeps_touches_and_containers() {
 
     let told = server.patch(&path(&stubborn), "status=stopped").await;
     assert_eq!((told.status, &told.json["status"]), (200, &"stopping".into()));
+    // Somebody who holds a connection open and asks for nothing does not keep it from ending.
+    let _idler = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
     let begun = Instant::now();
     let ended = server.end_with("TERM");
     assert_eq!(ended.code(), Some(0), "{}", server.log());
     // The stop under way was waited for, and that is all.
-    assert!(!runs(&stubborn) && begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!runs(&stubborn) && begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert!(runs(&kept));
 
     let server = server.start_again(&[]);
@@ -39,6 +45,35 @@ async fn an_orderly_end_finishes_stops_and_keeps_touches_and_containers() {
     assert_eq!(after["active"], "1", "{after:#}");
     let stopped = server.get(&path(&stubborn)).await.json;
     assert_eq!((&stopped["status"], &stopped["stopped_by"]), (&"stopped".into(), &"user".into()), "{stopped:#}");
+}
+
+/// An image whose SSH port nobody serves, removed when this is dropped.
+struct Mute(String);
+
+impl Mute {
+    fn build(name: String) -> Self {
+        let build = format!("printf 'FROM {IMAGE}\\nENTRYPOINT [\"sleep\", \"600\"]\\n' | docker build -q -t {name} -");
+        run("sh", &["-c", &build]);
+        Self(name)
+    }
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("docker").args(["rmi", "-f", &self.0]).output();
+    }
+}
+
+#[tokio::test]
+async fn an_end_does_not_wait_for_what_may_never_come() {
+    let mut server = Server::start(&[]);
+    let mute = Mute::build(format!("{}-mute", server.block.instance()));
+    let made = server.post("/v1/containers", &format!("image={}", mute.0)).await;
+    assert_eq!((made.status, made.json["ssh_host_keys"].as_array().unwrap().len()), (201, 0), "{:#}", made.json);
+    let begun = Instant::now();
+    assert_eq!(server.end_with("TERM").code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(runs(&made.json));
 }
 
 #[tokio::test]

@@ -115,7 +115,10 @@ impl Spindown {
         if self.snapshot.get(id).is_none_or(|e| Port::ssh(&e.container.ports).is_none()) {
             return;
         }
-        self.await_ssh(id, HOST_KEY_TIME).await;
+        tokio::select! {
+            () = self.await_ssh(id, HOST_KEY_TIME) => {}
+            () = self.shutdown.cancelled() => return,
+        }
         for wait in HOST_KEY_WAITS {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}
