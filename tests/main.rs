@@ -4,4 +4,5 @@
 mod contract;
 mod firewall;
 mod layers;
+mod simulation;
 mod support;

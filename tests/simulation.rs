@@ -1,0 +1,8 @@
+//! The promises, tested over a simulated engine and a clock that goes as fast as it is told to.
+
+mod create;
+mod idle;
+mod promise;
+mod recovery;
+mod scale;
+mod servers;
