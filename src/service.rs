@@ -139,7 +139,7 @@ impl Spindown {
             leftovers: Mutex::default(),
             cursor: Mutex::default(),
             addresses: settings.network.addresses().collect(),
-            check_ins: CheckInLimiter::new(),
+            check_ins: CheckInLimiter::new(Arc::clone(&clock)),
             doorman: Doorman::new(settings.admin.clone()),
             starts: Semaphore::new(settings.starts_at_once),
             starts_waiting: Semaphore::new(settings.starts_at_once + settings.starts_waiting),

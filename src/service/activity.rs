@@ -1,13 +1,14 @@
 //! Activity: check-ins and other signs of use, when they are written down, and what the judge makes of them.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{DefaultKeyedRateLimiter, Quota};
+use governor::{Quota, RateLimiter, clock, middleware::NoOpMiddleware, state::keyed::DefaultKeyedStateStore};
 use time::OffsetDateTime;
 
 use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
-    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Result, Stamp, Status},
+    clock::Clock,
+    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Moment, Result, Stamp, Status},
     policy::idle::{Case, Judgement, Sign, Verdict, judge},
 };
 
@@ -18,12 +19,27 @@ const CHECK_INS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not 
 /// How often the store is asked whether it is there when there is nothing to write.
 const STORE_PING_EVERY: Duration = Duration::from_secs(5);
 
+/// The clock of the service, as the limiter reads it.
+#[derive(Clone)]
+struct Ticks(Arc<dyn Clock>);
+
+impl clock::Clock for Ticks {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.now().moment.since(Moment::START)
+    }
+}
+
 /// Keeps a container that reports in bursts from slowing the others.
-pub(super) struct CheckInLimiter(DefaultKeyedRateLimiter<ContainerId>);
+pub(super) struct CheckInLimiter(
+    RateLimiter<ContainerId, DefaultKeyedStateStore<ContainerId>, Ticks, NoOpMiddleware<Duration>>,
+);
 
 impl CheckInLimiter {
-    pub(super) fn new() -> Self {
-        Self(DefaultKeyedRateLimiter::keyed(Quota::per_second(CHECK_INS_A_SECOND).allow_burst(CHECK_INS_AT_ONCE)))
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let quota = Quota::per_second(CHECK_INS_A_SECOND).allow_burst(CHECK_INS_AT_ONCE);
+        Self(RateLimiter::dashmap_with_clock(quota, Ticks(clock)))
     }
 
     fn admit(&self, id: &ContainerId) -> Result<()> {
