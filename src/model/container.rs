@@ -74,6 +74,9 @@ pub struct StopOrder {
     pub by: StoppedBy,
     /// When it was given.
     pub at: OffsetDateTime,
+    /// When the run began that it is to end, as the engine has it. An order does not outlive its run: whoever started
+    /// the container since has overruled it.
+    pub run: Option<OffsetDateTime>,
 }
 
 /// How a container came down.

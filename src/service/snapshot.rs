@@ -151,13 +151,13 @@ impl Entry {
         let started_at = up.started_at.unwrap_or(now.at);
         let started = before.is_none_or(|b| !b.state.is_up() || b.started_at != up.started_at);
         let thawed = before.is_some_and(|b| b.state == EngineState::Paused) && up.state == EngineState::Running;
+        // Not only when it comes up: what another server wrote may be older than what is seen.
+        self.container.stopped = None;
+        self.container.stopping = self.container.stopping.filter(|order| order.run == up.started_at);
         if started {
             self.note(Sign::Start, Stamp::recall(started_at, now));
             self.signalled = false;
             self.connections = self.connections.filter(|_| before.is_none());
-            self.container.stopped = None;
-            // An order from before this start was carried out, or overruled by whoever started it.
-            self.container.stopping = self.container.stopping.filter(|order| order.at > started_at);
         }
         if thawed {
             // While frozen it could not report.

@@ -16,11 +16,15 @@ impl Spindown {
     pub async fn stop_container(&self, name: &str) -> Result<Report> {
         let id = self.snapshot.find(name)?;
         let lock = self.locks.lock(&id).await;
+        let entry = self.snapshot.require(&id)?;
+        if matches!(entry.status(), Status::Running | Status::Frozen) {
+            // The order is for the run that is going on now.
+            self.look_again(&id, &entry.container.engine_id).await?;
+        }
         match self.snapshot.require(&id)?.status() {
             Status::Stopped | Status::Stopping => {}
             Status::Missing => return Err(missing(name)),
             Status::Running | Status::Frozen => {
-                self.engine.ping().await?;
                 self.order_stop(&id, StoppedBy::User).await?;
                 let id = id.clone();
                 self.spawn(|spindown| async move {
@@ -35,7 +39,8 @@ impl Spindown {
 
     /// Writes down the order to stop. The caller holds the container's lock.
     pub(in crate::service) async fn order_stop(&self, id: &ContainerId, by: StoppedBy) -> Result<()> {
-        let order = StopOrder { by, at: self.clock.now().at };
+        let run = self.snapshot.require(id)?.seen.and_then(|seen| seen.started_at);
+        let order = StopOrder { by, at: self.clock.now().at, run };
         self.amend(id, |container| container.stopping = Some(order)).await
     }
 
