@@ -144,6 +144,9 @@ impl Entry {
             self.container.name = seen.name.clone();
             self.container.engine_id = seen.engine_id.clone();
         }
+        if self.container.stopping.is_none() {
+            self.trouble = None;
+        }
         self.unsaved |= self.container != container;
     }
 
@@ -167,7 +170,6 @@ impl Entry {
 
     fn observe_down(&mut self, down: &Observation, now: Stamp, engine: &EngineHistory) {
         let at = down.finished_at.unwrap_or(now.at);
-        self.trouble = None;
         if let Some(order) = self.container.stopping.take() {
             self.container.stopped = Some(Stop { by: order.by, at, ordered: true });
             return;

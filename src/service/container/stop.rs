@@ -1,7 +1,7 @@
 //! Stopping: the order is written down first, so that nothing forgets it; carrying it out may fail and is tried again.
 
 use crate::{
-    model::{ContainerId, Error, Kind, Result, Status, StopOrder, StoppedBy},
+    model::{ContainerId, Error, Result, Status, StopOrder, StoppedBy},
     policy::retry,
     service::{Spindown, snapshot::Trouble},
 };
@@ -56,13 +56,14 @@ impl Spindown {
         let outcome = self.engine.stop(&engine_id, self.settings.stop_grace).await;
         let looked = self.look_again(id, &engine_id).await;
         // Gone or down all the same: what it shows is what counts.
-        let Err(error) = outcome.and(looked) else {
-            tracing::info!(container = %id, "container stopped");
-            return Ok(());
+        let done = self.snapshot.get(id).is_none_or(|entry| entry.container.stopping.is_none());
+        let error = match outcome.and(looked) {
+            Err(error) if !done => error,
+            _ => {
+                tracing::info!(container = %id, "container stopped");
+                return Ok(());
+            }
         };
-        if error.kind() == Kind::NotFound {
-            return Ok(());
-        }
         let now = self.clock.now();
         self.snapshot.update(id, |entry| {
             let failures = entry.trouble.as_ref().map_or(0, |t| t.failures) + 1;
@@ -92,15 +93,31 @@ impl Spindown {
             self.spawn(|spindown| async move {
                 let _lock = lock;
                 let Ok(_turn) = spindown.stops.acquire().await else { return };
-                let order = spindown.snapshot.get(&id).and_then(|e| e.container.stopping);
-                let _ = match order {
-                    Some(order) if order.by == StoppedBy::Idle && !spindown.is_idle_but_for_the_order(&id) => {
-                        spindown.withdraw_stop(&id).await
-                    }
-                    Some(_) => spindown.carry_out_stop(&id).await,
-                    None => Ok(()),
-                };
+                if let Err(error) = spindown.take_up_stop(&id).await {
+                    tracing::debug!(container = %id, error = error.message(), "a stop is not done yet");
+                }
             });
+        }
+    }
+
+    /// Carries out an order from before, if it still stands: time has passed since it was given.
+    async fn take_up_stop(&self, id: &ContainerId) -> Result<()> {
+        let engine_id = self.snapshot.require(id)?.container.engine_id;
+        let order = |spindown: &Self| -> Result<_> {
+            Ok(spindown.snapshot.require(id)?.container.stopping.map(|order| order.by))
+        };
+        let looked = self.look_again(id, &engine_id).await;
+        if order(self)? == Some(StoppedBy::Idle) {
+            looked?;
+            self.read_evidence(id).await?;
+        }
+        match order(self)? {
+            None => Ok(()),
+            Some(StoppedBy::Idle) if !self.is_idle_but_for_the_order(id) => {
+                tracing::info!(container = %id, "kept: it came into use after all");
+                self.withdraw_stop(id).await
+            }
+            Some(_) => self.carry_out_stop(id).await,
         }
     }
 }
