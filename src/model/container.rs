@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use time::OffsetDateTime;
 
-use super::{ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
+use super::{Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
 
 /// What a container is doing, in Spindown's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,12 @@ pub fn status(ordered_to_stop: bool, seen: Option<EngineState>) -> Status {
 const DEFAULT_OWNER: &str = "admin";
 
 impl Container {
+    /// What it holds of its host for life.
+    pub fn claims(&self) -> Vec<Claim> {
+        let ports = self.ports.iter().map(|p| Claim::Port(p.host));
+        ports.chain(self.address.map(Claim::Address)).collect()
+    }
+
     /// The labels with which the container is born: the facts from which [`Container::adopt`] restores it.
     pub fn birth_labels(
         instance: &str,

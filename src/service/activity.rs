@@ -167,7 +167,7 @@ impl Spindown {
     pub(super) fn judge(&self, entry: &Entry, now: Stamp) -> Judgement {
         let (since, hold) = {
             let watch = self.watch.locked();
-            (watch.since, watch.hold())
+            (watch.since.max(entry.known_since), watch.hold())
         };
         let (evidence, timeout) = (entry.evidence(), entry.container.idle_timeout);
         judge(&Case { status: entry.status(), timeout, evidence: &evidence, watched_since: since, hold }, now.moment)

@@ -1,7 +1,7 @@
 //! The host: following the engine's events, correcting the snapshot from its list, and what it means when it goes away.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    model::{ContainerId, EngineId, EngineState, Kind, Moment, Result, Stamp},
+    model::{Claim, ContainerId, EngineId, EngineState, Kind, Moment, Result, Stamp},
     policy::{cause::Outage, idle::Hold, watch},
 };
 
@@ -181,7 +181,7 @@ impl Spindown {
     /// # Errors
     /// `Unavailable` if engine or store does not answer.
     pub async fn refresh_all(&self, audit: bool) -> Result<()> {
-        self.refresh_records().await?;
+        let unrecorded = self.refresh_records().await?;
         let listed = self.engine.list().await?;
         let differs =
             |l: &&Listed| {
@@ -205,26 +205,39 @@ impl Spindown {
             outcome?;
         }
         drop(looks);
-        self.clear_leftovers(&listed).await
+        for id in unrecorded {
+            if listed.iter().any(|l| l.id == id) {
+                self.lose_record(&id);
+                self.save(&id).await;
+            } else {
+                // Removed by another server.
+                self.snapshot.remove(&id);
+            }
+        }
+        self.tidy_claims(&listed).await
     }
 
-    /// Takes in what the store has and the snapshot has not.
-    async fn refresh_records(&self) -> Result<()> {
+    /// Takes in what the store has and the snapshot has not. Answers what the snapshot has and the store has not.
+    async fn refresh_records(&self) -> Result<Vec<ContainerId>> {
+        let recorded = |entry: &&Entry| entry.container.version > 0;
+        let mut missing: BTreeSet<_> =
+            self.snapshot.read().entries().filter(recorded).map(|e| e.container.id.clone()).collect();
         let (containers, activities) = tokio::try_join!(self.store.containers(), self.store.activities())?;
         self.store_answered(true);
+        let now = self.clock.now();
         for stored in containers {
+            missing.remove(&stored.id);
             let known = self.snapshot.read().entry(&stored.id).map(|e| e.container.version);
             match known {
-                None => self.snapshot.add(Entry::new(stored)),
+                None => self.snapshot.add(Entry::new(stored, now)),
                 Some(version) if version < stored.version => self.take_over(stored),
                 Some(_) => {}
             }
         }
-        let now = self.clock.now();
         for (id, activity) in activities {
             self.snapshot.update(&id, |entry| entry.remember(activity, now));
         }
-        Ok(())
+        Ok(missing.into_iter().collect())
     }
 
     /// Inspects a container and takes in what the engine shows.
@@ -244,7 +257,7 @@ impl Spindown {
                 Some(seen) if seen.state == EngineState::Created || self.in_flight.locked().contains(id) => {
                     return Ok(());
                 }
-                Some(seen) => self.adopt(seen).await,
+                Some(seen) => self.adopt(seen),
                 None => return Ok(()),
             }
         }
@@ -266,10 +279,28 @@ impl Spindown {
         Ok(())
     }
 
-    /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
-    async fn clear_leftovers(&self, listed: &[Listed]) -> Result<()> {
-        let now = self.clock.now().moment;
+    /// Brings claims and containers together: what a container holds is claimed for it, and what belongs to none is
+    /// cleared away.
+    async fn tidy_claims(&self, listed: &[Listed]) -> Result<()> {
         let claims = self.store.claims(&self.settings.host).await?;
+        let held: HashSet<_> = claims.iter().map(|(claim, id)| (*claim, id)).collect();
+        let unclaimed: Vec<_> = {
+            let snapshot = self.snapshot.read();
+            let containers = snapshot.entries().map(|e| (&e.container.id, e.container.claims()));
+            let unclaimed = containers.filter(|(id, claims)| claims.iter().any(|claim| !held.contains(&(*claim, id))));
+            unclaimed.map(|(id, claims)| (id.clone(), claims)).collect()
+        };
+        for (id, claims) in unclaimed {
+            if let Some(taken) = self.store.claim(&self.settings.host, &claims, &id).await? {
+                tracing::warn!(container = %id, ?taken, "a container's port or address is claimed by another");
+            }
+        }
+        self.clear_leftovers(listed, &claims).await
+    }
+
+    /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
+    async fn clear_leftovers(&self, listed: &[Listed], claims: &[(Claim, ContainerId)]) -> Result<()> {
+        let now = self.clock.now().moment;
         let unstarted: BTreeMap<_, _> =
             listed.iter().filter(|l| l.state == EngineState::Created).map(|l| (&l.id, &l.engine_id)).collect();
         let there: BTreeSet<_> = listed.iter().map(|l| &l.id).collect();

@@ -2,7 +2,7 @@
 //! what the engine showed is written when the store can take it.
 
 use super::{Spindown, Unpoisoned, snapshot::Entry};
-use crate::model::{Claim, Container, ContainerId, Kind, Observation, Result};
+use crate::model::{Container, ContainerId, Kind, Observation, Result};
 
 /// How often a write is tried again over a newer version.
 const TRIES: usize = 5;
@@ -60,13 +60,27 @@ impl Spindown {
     }
 
     /// Takes over what another server wrote.
-    async fn reload(&self, id: &ContainerId) -> Result<()> {
-        match self.store.container(id).await? {
-            Some(stored) => self.take_over(stored),
+    pub(super) async fn reload(&self, id: &ContainerId) -> Result<()> {
+        if let Some(stored) = self.store.container(id).await? {
+            self.take_over(stored);
+            return Ok(());
+        }
+        match self.engine.inspect(&self.snapshot.require(id)?.container.engine_id).await {
+            Ok(_) => self.lose_record(id),
             // Removed by another server: nothing of it may be written again.
-            None => self.snapshot.remove(id),
+            Err(error) if error.kind() == Kind::NotFound => self.snapshot.remove(id),
+            Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Notes that the store knows nothing of a container which the engine has: the store was emptied, since whoever
+    /// removes a container removes it from the engine first.
+    pub(super) fn lose_record(&self, id: &ContainerId) {
+        self.snapshot.update(id, |entry| {
+            entry.container.version = 0;
+            entry.unsaved = true;
+        });
     }
 
     /// Puts a newer stored version into the snapshot, and what the engine shows on top of it.
@@ -83,20 +97,10 @@ impl Spindown {
     }
 
     /// Takes up a container of which only the engine knows.
-    pub(super) async fn adopt(&self, seen: &Observation) {
+    pub(super) fn adopt(&self, seen: &Observation) {
         let container = Container::adopt(seen, self.settings.host.clone(), self.settings.idle_timeout);
-        let id = container.id.clone();
-        let mut claims: Vec<Claim> = container.ports.iter().map(|p| Claim::Port(p.host)).collect();
-        claims.extend(container.address.map(Claim::Address));
-        tracing::info!(container = %id, name = %container.name, "container adopted");
-        match self.store.claim(&container.host, &claims, &id).await {
-            Ok(None) => {}
-            Ok(Some(taken)) => {
-                tracing::warn!(container = %id, ?taken, "an adopted container's port or address is claimed by another");
-            }
-            Err(error) => tracing::warn!(container = %id, error = error.message(), "its ports are not claimed yet"),
-        }
-        let mut entry = Entry::new(container);
+        tracing::info!(container = %container.id, name = %container.name, "container adopted");
+        let mut entry = Entry::new(container, self.clock.now());
         entry.unsaved = true;
         self.snapshot.add(entry);
     }

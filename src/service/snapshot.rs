@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 
 use crate::{
     model::{
-        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Name, Observation, Reference, Result,
-        Stamp, Status, Stop, status,
+        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Moment, Name, Observation, Reference,
+        Result, Stamp, Status, Stop, status,
     },
     policy::{
         cause::{self, Outage},
@@ -50,6 +50,8 @@ pub(super) struct Entry {
     pub signs: BTreeMap<Sign, Stamp>,
     /// What it reported last.
     pub connections: Option<u64>,
+    /// Since when it has been known here.
+    pub known_since: Moment,
     /// Whether somebody signalled it since it came up.
     pub signalled: bool,
     pub trouble: Option<Trouble>,
@@ -61,12 +63,13 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A container of which the store, or its labels, tell.
-    pub(super) fn new(container: Container) -> Self {
+    pub(super) fn new(container: Container, now: Stamp) -> Self {
         Self {
             container,
             seen: None,
             signs: BTreeMap::new(),
             connections: None,
+            known_since: now.moment,
             signalled: false,
             trouble: None,
             unsaved: false,
@@ -158,7 +161,10 @@ impl Entry {
         self.container.stopped = None;
         self.container.stopping = self.container.stopping.filter(|order| order.run == up.started_at);
         if started {
-            self.note(Sign::Start, Stamp::recall(started_at, now));
+            // Seen coming up, it came up now: the engine's clock may be another machine's, and wrong.
+            let seen_down = before.is_some_and(|b| !b.state.is_up());
+            let start = if seen_down { Stamp { at: started_at, ..now } } else { Stamp::recall(started_at, now) };
+            self.note(Sign::Start, start);
             self.signalled = false;
             self.connections = self.connections.filter(|_| before.is_none());
         }

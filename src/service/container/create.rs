@@ -191,6 +191,10 @@ impl Spindown {
         for (claim, _) in self.store.claims(&settings.host).await? {
             take(claim, &mut ports, &mut addresses);
         }
+        // What was adopted may not be claimed yet.
+        for claim in self.snapshot.read().entries().flat_map(|e| e.container.claims()) {
+            take(claim, &mut ports, &mut addresses);
+        }
         for _ in 0..PLACES {
             let place = {
                 let mut cursor = self.cursor.locked();
@@ -263,7 +267,7 @@ impl Spindown {
         let mut container = Container::adopt(&seen, self.settings.host.clone(), self.settings.idle_timeout);
         container.version = self.store.put_container(&container).await.map_err(early)?;
         self.start_at_engine(engine_id).await.map_err(|error| (error, true))?;
-        self.snapshot.add(Entry::new(container));
+        self.snapshot.add(Entry::new(container, self.clock.now()));
         Ok(())
     }
 }
