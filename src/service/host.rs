@@ -39,6 +39,8 @@ pub(super) struct Watch {
     lost_at: Option<Stamp>,
     pub store_up: bool,
     pub last_store_word: Option<Moment>,
+    /// Whether the store's records were ever read.
+    records_read: bool,
     pub last_sweep: Option<Stamp>,
     engine_started_at: Option<OffsetDateTime>,
     outage: Option<Outage>,
@@ -54,6 +56,7 @@ impl Watch {
             lost_at: None,
             store_up: true,
             last_store_word: None,
+            records_read: false,
             last_sweep: None,
             engine_started_at: None,
             outage: None,
@@ -108,15 +111,17 @@ impl Spindown {
     /// Gets to know the engine, at the start and whenever it comes back: the network stands, the snapshot is fresh.
     ///
     /// # Errors
-    /// `Unavailable` while the engine or the store does not answer; `Conflict` if the network cannot be made.
+    /// `Unavailable` while the engine does not answer, or at first the store; `Conflict` if the network cannot be made.
     pub async fn meet_engine(&self) -> Result<()> {
         let started_at = self.engine.started_at().await?;
         self.engine.ensure_network(&self.settings.network).await?;
         let now = self.clock.now();
         {
             let mut watch = self.watch.locked();
-            if let Some(lost) = watch.lost_at.take() {
-                let restarted = started_at.is_none() || started_at != watch.engine_started_at;
+            if let Some(lost) = watch.lost_at {
+                // It may have been met before, but not for long enough.
+                let known = watch.outage.is_some_and(|o| o.lost_at == lost.at && o.restarted);
+                let restarted = known || started_at.is_none() || started_at != watch.engine_started_at;
                 watch.outage = Some(Outage { lost_at: lost.at, back_at: now.at, restarted });
                 tracing::info!(restarted, "the engine answers again");
             }
@@ -125,6 +130,7 @@ impl Spindown {
         self.refresh_all(false).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
+        watch.lost_at = None;
         watch.since = self.clock.now().moment;
         Ok(())
     }
@@ -179,9 +185,17 @@ impl Spindown {
     /// inspected, otherwise those that differ from the snapshot.
     ///
     /// # Errors
-    /// `Unavailable` if engine or store does not answer.
+    /// `Unavailable` if the engine does not answer, or the store never did.
     pub async fn refresh_all(&self, audit: bool) -> Result<()> {
-        let unrecorded = self.refresh_records().await?;
+        let unrecorded = match self.refresh_records().await {
+            // What is known goes on being watched. Before anything is known every container would be a stranger.
+            Err(error) if self.watch.locked().records_read => {
+                tracing::warn!(error = error.message(), "the store cannot be compared with the engine");
+                self.store_answered(false);
+                None
+            }
+            outcome => Some(outcome?),
+        };
         let listed = self.engine.list().await?;
         let differs =
             |l: &&Listed| {
@@ -205,6 +219,7 @@ impl Spindown {
             outcome?;
         }
         drop(looks);
+        let Some(unrecorded) = unrecorded else { return Ok(()) };
         for id in unrecorded {
             if listed.iter().any(|l| l.id == id) {
                 self.lose_record(&id);
@@ -214,7 +229,10 @@ impl Spindown {
                 self.snapshot.remove(&id);
             }
         }
-        self.tidy_claims(&listed).await
+        if let Err(error) = self.tidy_claims(&listed).await {
+            tracing::warn!(error = error.message(), "claims and leftovers are looked after later");
+        }
+        Ok(())
     }
 
     /// Takes in what the store has and the snapshot has not. Answers what the snapshot has and the store has not.
@@ -224,6 +242,7 @@ impl Spindown {
             self.snapshot.read().entries().filter(recorded).map(|e| e.container.id.clone()).collect();
         let (containers, activities) = tokio::try_join!(self.store.containers(), self.store.activities())?;
         self.store_answered(true);
+        self.watch.locked().records_read = true;
         let now = self.clock.now();
         for stored in containers {
             missing.remove(&stored.id);
@@ -319,8 +338,16 @@ impl Spindown {
             due.collect()
         };
         for id in due {
+            // Somebody is at it.
+            let Some(_lock) = self.locks.try_lock(&id) else { continue };
             if let Some(engine_id) = unstarted.get(&id) {
-                self.engine.remove(engine_id).await?;
+                // The list is old by now: what has been started meanwhile is nobody's leftover.
+                match self.engine.inspect(engine_id).await {
+                    Ok(seen) if seen.state != EngineState::Created => continue,
+                    Ok(_) => self.engine.remove(engine_id).await?,
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
             self.forget(&id).await?;
             tracing::info!(container = %id, "cleared away what an unfinished create left");
