@@ -127,7 +127,9 @@ impl Spindown {
             }
             watch.engine_started_at = started_at;
         }
-        self.refresh_all(false).await?;
+        // The list does not show everything: what runs may have been started anew, and an end from before may turn out to
+        // have been the engine's own.
+        self.refresh_all(true).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
         watch.lost_at = None;
@@ -344,12 +346,12 @@ impl Spindown {
                 // The list is old by now: what has been started meanwhile is nobody's leftover.
                 match self.engine.inspect(engine_id).await {
                     Ok(seen) if seen.state != EngineState::Created => continue,
-                    Ok(_) => self.engine.remove(engine_id).await?,
-                    Err(error) if error.kind() == Kind::NotFound => {}
-                    Err(error) => return Err(error),
+                    Err(error) if error.kind() != Kind::NotFound => return Err(error),
+                    _ => self.discard(&id, engine_id).await?,
                 }
+            } else {
+                self.forget(&id).await?;
             }
-            self.forget(&id).await?;
             tracing::info!(container = %id, "cleared away what an unfinished create left");
         }
         Ok(())

@@ -11,6 +11,8 @@ impl Spindown {
     /// Changes what is kept of a container, in the store and then in the snapshot. `change` may be applied several times,
     /// to newer versions that other servers wrote.
     pub(super) async fn amend(&self, id: &ContainerId, change: impl Fn(&mut Container) + Send + Sync) -> Result<()> {
+        // Two writes of ours at once would have to be told from those of other servers.
+        let _write = self.writes.lock(id).await;
         let mut tries = 0;
         loop {
             let base = self.snapshot.require(id)?.container;
@@ -19,6 +21,7 @@ impl Spindown {
             match self.store.put_container(&next).await {
                 Ok(version) => {
                     self.snapshot.update(id, |entry| {
+                        entry.unsure = false;
                         if entry.container == base {
                             entry.container = next;
                             entry.unsaved = false;
@@ -35,7 +38,11 @@ impl Spindown {
                     tries += 1;
                     self.reload(id).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // It may have been done all the same.
+                    self.snapshot.update(id, |entry| entry.unsure = true);
+                    return Err(error);
+                }
             }
         }
     }
@@ -90,7 +97,7 @@ impl Spindown {
         let id = stored.id.clone();
         self.snapshot.update(&id, |entry| {
             entry.container = stored;
-            entry.unsaved = false;
+            (entry.unsaved, entry.unsure) = (false, false);
             if let Some(seen) = entry.seen.clone() {
                 entry.observe(Some(seen), now, &history);
             }

@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub trouble: Option<Trouble>,
     /// Changed here and not in the store yet.
     pub unsaved: bool,
+    /// Whether the last write of it may have been done though it failed.
+    pub unsure: bool,
     /// Touched here and not in the store yet.
     pub unflushed: bool,
 }
@@ -73,6 +75,7 @@ impl Entry {
             signalled: false,
             trouble: None,
             unsaved: false,
+            unsure: false,
             unflushed: false,
         }
     }

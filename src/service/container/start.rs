@@ -23,6 +23,10 @@ impl Spindown {
         let id = self.snapshot.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock(&id).await;
+        if self.snapshot.require(&id)?.unsure {
+            // There may be an order to stop of which only the store knows.
+            self.reload(&id).await?;
+        }
         let entry = self.snapshot.require(&id)?;
         let engine_id = entry.container.engine_id.clone();
         if entry.container.stopping.is_some() {
