@@ -100,6 +100,8 @@ pub struct Spindown {
     locks: Locks,
     /// Serialises inspections of a container, so that a later one is never overwritten by an earlier one.
     looks: Locks,
+    /// Serialises writes of a container's record. Whoever takes several of these takes them in this order.
+    writes: Locks,
     /// Containers that are being made here and must not be adopted or cleared away meanwhile.
     in_flight: Mutex<BTreeSet<ContainerId>>,
     /// Leftovers of creates that did not finish, since when they have been seen.
@@ -135,6 +137,7 @@ impl Spindown {
             host_keys_known: Notify::new(),
             locks: Locks::default(),
             looks: Locks::default(),
+            writes: Locks::default(),
             in_flight: Mutex::default(),
             leftovers: Mutex::default(),
             cursor: Mutex::default(),

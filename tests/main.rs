@@ -1,5 +1,5 @@
 //! The whole suite in one binary: it links once, and every test runs in a process of its own.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod api;
 mod contract;

@@ -3,5 +3,8 @@
 
 pub mod block;
 pub mod engine;
+pub mod memory;
+pub mod mortal;
 pub mod redis;
 pub mod server;
+pub mod world;

@@ -74,6 +74,9 @@ pub struct StopOrder {
     pub by: StoppedBy,
     /// When it was given.
     pub at: OffsetDateTime,
+    /// When the run began that it is to end, as the engine has it. An order does not outlive its run: whoever started
+    /// the container since has overruled it.
+    pub run: Option<OffsetDateTime>,
 }
 
 /// How a container came down.
@@ -138,6 +141,12 @@ pub fn status(ordered_to_stop: bool, seen: Option<EngineState>) -> Status {
 const DEFAULT_OWNER: &str = "admin";
 
 impl Container {
+    /// What it holds of its host for life.
+    pub fn claims(&self) -> Vec<Claim> {
+        let ports = self.ports.iter().map(|p| Claim::Port(p.host));
+        ports.chain(self.address.map(Claim::Address)).collect()
+    }
+
     /// The labels with which the container is born: the facts from which [`Container::adopt`] restores it.
     pub fn birth_labels(
         instance: &str,
@@ -181,11 +190,5 @@ impl Container {
             stopping: None,
             stopped: None,
         }
-    }
-
-    /// What it has of its host.
-    pub fn claims(&self) -> Vec<Claim> {
-        let ports = self.ports.iter().map(|p| Claim::Port(p.host));
-        ports.chain(self.address.map(Claim::Address)).collect()
     }
 }

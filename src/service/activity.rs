@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{Quota, RateLimiter, middleware::NoOpMiddleware, nanos::Nanos, state::keyed::DashMapStateStore};
+use governor::{Quota, RateLimiter, clock, middleware::NoOpMiddleware, state::keyed::DefaultKeyedStateStore};
 use time::OffsetDateTime;
 
 use super::{Spindown, Unpoisoned, snapshot::Entry};
@@ -19,27 +19,27 @@ const CHECK_INS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not 
 /// How often the store is asked whether it is there when there is nothing to write.
 const STORE_PING_EVERY: Duration = Duration::from_secs(5);
 
-/// Keeps a container that reports in bursts from slowing the others.
-pub(super) struct CheckInLimiter(
-    RateLimiter<ContainerId, DashMapStateStore<ContainerId>, Ticks, NoOpMiddleware<Nanos>>,
-);
-
-/// The service's clock, as the limiter reads it.
+/// The clock of the service, as the limiter reads it.
 #[derive(Clone)]
 struct Ticks(Arc<dyn Clock>);
 
-impl governor::clock::Clock for Ticks {
-    type Instant = Nanos;
+impl clock::Clock for Ticks {
+    type Instant = Duration;
 
-    fn now(&self) -> Nanos {
-        self.0.now().moment.since(Moment::START).into()
+    fn now(&self) -> Duration {
+        self.0.now().moment.since(Moment::START)
     }
 }
+
+/// Keeps a container that reports in bursts from slowing the others.
+pub(super) struct CheckInLimiter(
+    RateLimiter<ContainerId, DefaultKeyedStateStore<ContainerId>, Ticks, NoOpMiddleware<Duration>>,
+);
 
 impl CheckInLimiter {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let quota = Quota::per_second(CHECK_INS_A_SECOND).allow_burst(CHECK_INS_AT_ONCE);
-        Self(RateLimiter::new(quota, DashMapStateStore::default(), Ticks(clock)))
+        Self(RateLimiter::dashmap_with_clock(quota, Ticks(clock)))
     }
 
     fn admit(&self, id: &ContainerId) -> Result<()> {
@@ -168,7 +168,7 @@ impl Spindown {
     pub(super) fn judge(&self, entry: &Entry, now: Stamp) -> Judgement {
         let (since, hold) = {
             let watch = self.watch.locked();
-            (watch.since, watch.hold())
+            (watch.since.max(entry.known_since), watch.hold())
         };
         let (evidence, timeout) = (entry.evidence(), entry.container.idle_timeout);
         judge(&Case { status: entry.status(), timeout, evidence: &evidence, watched_since: since, hold }, now.moment)

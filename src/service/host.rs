@@ -1,7 +1,7 @@
 //! The host: following the engine's events, correcting the snapshot from its list, and what it means when it goes away.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp},
+    model::{Claim, ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp},
     policy::{cause::Outage, idle::Hold, watch},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Watch {
     lost_at: Option<Stamp>,
     pub store_up: bool,
     pub last_store_word: Option<Moment>,
+    /// Whether the store's records were ever read.
+    records_read: bool,
     pub last_sweep: Option<Stamp>,
     engine_started_at: Option<OffsetDateTime>,
     outage: Option<Outage>,
@@ -57,6 +59,7 @@ impl Watch {
             lost_at: None,
             store_up: true,
             last_store_word: None,
+            records_read: false,
             last_sweep: None,
             engine_started_at: None,
             outage: None,
@@ -111,27 +114,29 @@ impl Spindown {
     /// Gets to know the engine, at the start and whenever it comes back: the network stands, the snapshot is fresh.
     ///
     /// # Errors
-    /// `Unavailable` while the engine or the store does not answer; `Conflict` if the network cannot be made.
+    /// `Unavailable` while the engine does not answer, or at first the store; `Conflict` if the network cannot be made.
     pub async fn meet_engine(&self) -> Result<()> {
         let started_at = self.engine.started_at().await?;
         self.engine.ensure_network(&self.settings.network).await?;
         let now = self.clock.now();
-        let mut restarted = false;
         {
             let mut watch = self.watch.locked();
-            if let Some(lost) = watch.lost_at.take() {
-                restarted = started_at.is_none() || started_at != watch.engine_started_at;
+            if let Some(lost) = watch.lost_at {
+                // It may have been met before, but not for long enough.
+                let known = watch.outage.is_some_and(|o| o.lost_at == lost.at && o.restarted);
+                let restarted = known || started_at.is_none() || started_at != watch.engine_started_at;
                 watch.outage = Some(Outage { lost_at: lost.at, back_at: now.at, restarted });
                 tracing::info!(restarted, "the engine answers again");
             }
             watch.engine_started_at = started_at;
         }
-        self.refresh_records().await?;
-        // After a restart what looks the same may have ended and been started again.
-        self.look_at_all(restarted).await?;
+        // The list does not show everything: what runs may have been started anew, and an end from before may turn out to
+        // have been the engine's own.
+        self.refresh_all(true).await?;
         let mut watch = self.watch.locked();
         watch.engine_up = true;
         watch.engine_met = true;
+        watch.lost_at = None;
         watch.since = self.clock.now().moment;
         Ok(())
     }
@@ -198,17 +203,17 @@ impl Spindown {
     /// from being looked at.
     ///
     /// # Errors
-    /// `Unavailable` if the engine does not answer.
+    /// `Unavailable` if the engine does not answer, or the store never did.
     pub async fn refresh_all(&self, audit: bool) -> Result<()> {
-        match self.refresh_records().await {
-            Err(error) if error.kind() == Kind::Unavailable => self.store_answered(false),
-            outcome => outcome?,
-        }
-        self.look_at_all(audit).await
-    }
-
-    /// Corrects the snapshot from the engine's list.
-    async fn look_at_all(&self, audit: bool) -> Result<()> {
+        let unrecorded = match self.refresh_records().await {
+            // What is known goes on being watched. Before anything is known every container would be a stranger.
+            Err(error) if self.watch.locked().records_read => {
+                tracing::warn!(error = error.message(), "the store cannot be compared with the engine");
+                self.store_answered(false);
+                None
+            }
+            outcome => Some(outcome?),
+        };
         let listed = self.engine.list().await?;
         let differs =
             |l: &&Listed| {
@@ -232,40 +237,44 @@ impl Spindown {
             outcome?;
         }
         drop(looks);
-        match self.clear_leftovers(&listed).await {
-            // They lie there until the store is back.
-            Err(error) if error.kind() == Kind::Unavailable => Ok(()),
-            outcome => outcome,
+        let Some(unrecorded) = unrecorded else { return Ok(()) };
+        for id in unrecorded {
+            if listed.iter().any(|l| l.id == id) {
+                self.lose_record(&id);
+                self.save(&id).await;
+            } else {
+                // Removed by another server.
+                self.snapshot.remove(&id);
+            }
         }
+        if let Err(error) = self.tidy_claims(&listed).await {
+            tracing::warn!(error = error.message(), "claims and leftovers are looked after later");
+        }
+        Ok(())
     }
 
-    /// Takes in what the store has and the snapshot has not, and the reverse.
-    async fn refresh_records(&self) -> Result<()> {
-        // Read first, so that what is written meanwhile is not missed.
-        let mut unread: BTreeSet<ContainerId> = {
-            let snapshot = self.snapshot.read();
-            snapshot.entries().filter(|e| e.container.version > 0).map(|e| e.container.id.clone()).collect()
-        };
+    /// Takes in what the store has and the snapshot has not. Answers what the snapshot has and the store has not.
+    async fn refresh_records(&self) -> Result<Vec<ContainerId>> {
+        let recorded = |entry: &&Entry| entry.container.version > 0;
+        let mut missing: BTreeSet<_> =
+            self.snapshot.read().entries().filter(recorded).map(|e| e.container.id.clone()).collect();
         let (containers, activities) = tokio::try_join!(self.store.containers(), self.store.activities())?;
         self.store_answered(true);
+        self.watch.locked().records_read = true;
+        let now = self.clock.now();
         for stored in containers {
-            unread.remove(&stored.id);
+            missing.remove(&stored.id);
             let known = self.snapshot.read().entry(&stored.id).map(|e| e.container.version);
             match known {
-                None => self.snapshot.add(Entry::new(stored)),
+                None => self.snapshot.add(Entry::new(stored, now)),
                 Some(version) if version < stored.version => self.take_over(stored),
                 Some(_) => {}
             }
         }
-        let now = self.clock.now();
         for (id, activity) in activities {
             self.snapshot.update(&id, |entry| entry.remember(activity, now));
         }
-        for id in unread {
-            self.miss_record(&id).await?;
-            self.save(&id).await;
-        }
-        Ok(())
+        Ok(missing.into_iter().collect())
     }
 
     /// Inspects a container and takes in what the engine shows.
@@ -293,7 +302,7 @@ impl Spindown {
                 Some(seen) if seen.state == EngineState::Created || self.in_flight.locked().contains(id) => {
                     return Ok(());
                 }
-                Some(seen) => self.adopt(seen).await,
+                Some(seen) => self.adopt(seen),
                 None => return Ok(()),
             }
         }
@@ -324,10 +333,28 @@ impl Spindown {
         seen.state == EngineState::Exited && !self.snapshot.read().entry(id).is_some_and(explained)
     }
 
-    /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
-    async fn clear_leftovers(&self, listed: &[Listed]) -> Result<()> {
-        let now = self.clock.now().moment;
+    /// Brings claims and containers together: what a container holds is claimed for it, and what belongs to none is
+    /// cleared away.
+    async fn tidy_claims(&self, listed: &[Listed]) -> Result<()> {
         let claims = self.store.claims(&self.settings.host).await?;
+        let held: HashSet<_> = claims.iter().map(|(claim, id)| (*claim, id)).collect();
+        let unclaimed: Vec<_> = {
+            let snapshot = self.snapshot.read();
+            let containers = snapshot.entries().map(|e| (&e.container.id, e.container.claims()));
+            let unclaimed = containers.filter(|(id, claims)| claims.iter().any(|claim| !held.contains(&(*claim, id))));
+            unclaimed.map(|(id, claims)| (id.clone(), claims)).collect()
+        };
+        for (id, claims) in unclaimed {
+            if let Some(taken) = self.store.claim(&self.settings.host, &claims, &id).await? {
+                tracing::warn!(container = %id, ?taken, "a container's port or address is claimed by another");
+            }
+        }
+        self.clear_leftovers(listed, &claims).await
+    }
+
+    /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
+    async fn clear_leftovers(&self, listed: &[Listed], claims: &[(Claim, ContainerId)]) -> Result<()> {
+        let now = self.clock.now().moment;
         let unstarted: BTreeMap<_, _> =
             listed.iter().filter(|l| l.state == EngineState::Created).map(|l| (&l.id, &l.engine_id)).collect();
         let there: BTreeSet<_> = listed.iter().map(|l| &l.id).collect();
@@ -346,10 +373,18 @@ impl Spindown {
             due.collect()
         };
         for id in due {
+            // Somebody is at it.
+            let Some(_lock) = self.locks.try_lock(&id) else { continue };
             if let Some(engine_id) = unstarted.get(&id) {
-                self.engine.remove(engine_id).await?;
+                // The list is old by now: what has been started meanwhile is nobody's leftover.
+                match self.engine.inspect(engine_id).await {
+                    Ok(seen) if seen.state != EngineState::Created => continue,
+                    Err(error) if error.kind() != Kind::NotFound => return Err(error),
+                    _ => self.discard(&id, engine_id).await?,
+                }
+            } else {
+                self.forget(&id).await?;
             }
-            self.forget(&id).await?;
             tracing::info!(container = %id, "cleared away what an unfinished create left");
         }
         Ok(())

@@ -52,13 +52,20 @@ impl Spindown {
         self.carry_out_stop(id).await
     }
 
-    /// Reads all evidence again: the engine's present state, and what other servers saw.
+    /// The verdict, after all evidence has been read again: the engine's present state, and what other servers saw.
     async fn is_idle(&self, id: &ContainerId) -> Result<bool> {
         let engine_id = self.snapshot.require(id)?.container.engine_id;
         self.look_again(id, &engine_id).await?;
+        self.read_evidence(id).await?;
+        let now = self.beat();
+        Ok(self.judge(&self.snapshot.require(id)?, now).verdict == Verdict::Sleep)
+    }
+
+    /// Takes in what other servers saw and changed.
+    pub(super) async fn read_evidence(&self, id: &ContainerId) -> Result<()> {
         let remembered = self.store.activity(id).await?;
         let stored = self.store.container(id).await?;
-        let now = self.beat();
+        let now = self.clock.now();
         if let Some(remembered) = remembered {
             self.snapshot.update(id, |entry| entry.remember(remembered, now));
         }
@@ -67,7 +74,7 @@ impl Spindown {
         {
             self.take_over(stored);
         }
-        Ok(self.judge(&self.snapshot.require(id)?, now).verdict == Verdict::Sleep)
+        Ok(())
     }
 
     /// The verdict as if the order to stop had not been given.

@@ -11,6 +11,8 @@ impl Spindown {
     /// Changes what is kept of a container, in the store and then in the snapshot. `change` may be applied several times,
     /// to newer versions that other servers wrote.
     pub(super) async fn amend(&self, id: &ContainerId, change: impl Fn(&mut Container) + Send + Sync) -> Result<()> {
+        // Two writes of ours at once would have to be told from those of other servers.
+        let _write = self.writes.lock(id).await;
         let mut tries = 0;
         loop {
             let base = self.snapshot.require(id)?.container;
@@ -19,6 +21,7 @@ impl Spindown {
             match self.store.put_container(&next).await {
                 Ok(version) => {
                     self.snapshot.update(id, |entry| {
+                        entry.unsure = false;
                         if entry.container == base {
                             entry.container = next;
                             entry.unsaved = false;
@@ -35,7 +38,11 @@ impl Spindown {
                     tries += 1;
                     self.reload(id).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // It may have been done all the same.
+                    self.snapshot.update(id, |entry| entry.unsure = true);
+                    return Err(error);
+                }
             }
         }
     }
@@ -43,7 +50,8 @@ impl Spindown {
     /// Writes what the engine showed of a container, if that is not in the store yet. A store that is away keeps it
     /// waiting.
     pub(super) async fn save(&self, id: &ContainerId) {
-        if self.snapshot.read().entry(id).is_some_and(|e| e.unsaved)
+        if self.watch.locked().store_up
+            && self.snapshot.read().entry(id).is_some_and(|e| e.unsaved)
             && let Err(error) = self.amend(id, |_| {}).await
         {
             tracing::warn!(container = %id, error = error.message(), "what the engine showed is not saved yet");
@@ -60,34 +68,27 @@ impl Spindown {
     }
 
     /// Takes over what another server wrote.
-    async fn reload(&self, id: &ContainerId) -> Result<()> {
-        match self.store.container(id).await? {
-            Some(stored) => {
-                self.take_over(stored);
-                Ok(())
-            }
-            None => self.miss_record(id).await,
+    pub(super) async fn reload(&self, id: &ContainerId) -> Result<()> {
+        if let Some(stored) = self.store.container(id).await? {
+            self.take_over(stored);
+            return Ok(());
         }
-    }
-
-    /// The store has no record of a container any more. Either another server removed it, at the engine first, and nothing
-    /// of it may be written again; or the engine still has it, and it is the store that forgot.
-    pub(super) async fn miss_record(&self, id: &ContainerId) -> Result<()> {
-        let Some(entry) = self.snapshot.get(id) else { return Ok(()) };
-        match self.engine.inspect(&entry.container.engine_id).await {
-            Ok(_) => {
-                tracing::warn!(container = %id, "the store has forgotten a container; it is written down again");
-                self.snapshot.update(id, |entry| {
-                    entry.container.version = 0;
-                    entry.unsaved = true;
-                    entry.unflushed = true;
-                });
-                self.claim_again(&entry.container).await;
-            }
+        match self.engine.inspect(&self.snapshot.require(id)?.container.engine_id).await {
+            Ok(_) => self.lose_record(id),
+            // Removed by another server: nothing of it may be written again.
             Err(error) if error.kind() == Kind::NotFound => self.snapshot.remove(id),
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Notes that the store knows nothing of a container which the engine has: the store was emptied, since whoever
+    /// removes a container removes it from the engine first.
+    pub(super) fn lose_record(&self, id: &ContainerId) {
+        self.snapshot.update(id, |entry| {
+            entry.container.version = 0;
+            entry.unsaved = true;
+        });
     }
 
     /// Puts a newer stored version into the snapshot, and what the engine shows on top of it.
@@ -96,7 +97,7 @@ impl Spindown {
         let id = stored.id.clone();
         self.snapshot.update(&id, |entry| {
             entry.container = stored;
-            entry.unsaved = false;
+            (entry.unsaved, entry.unsure) = (false, false);
             if let Some(seen) = entry.seen.clone() {
                 entry.observe(Some(seen), now, &history);
             }
@@ -104,24 +105,11 @@ impl Spindown {
     }
 
     /// Takes up a container of which only the engine knows.
-    pub(super) async fn adopt(&self, seen: &Observation) {
+    pub(super) fn adopt(&self, seen: &Observation) {
         let container = Container::adopt(seen, self.settings.host.clone(), self.settings.idle_timeout);
         tracing::info!(container = %container.id, name = %container.name, "container adopted");
-        self.claim_again(&container).await;
-        let mut entry = Entry::new(container);
+        let mut entry = Entry::new(container, self.clock.now());
         entry.unsaved = true;
         self.snapshot.add(entry);
-    }
-
-    /// Claims what a container has that the store does not know to have it.
-    async fn claim_again(&self, container: &Container) {
-        let id = &container.id;
-        match self.store.claim(&container.host, &container.claims(), id).await {
-            Ok(None) => {}
-            Ok(Some(taken)) => {
-                tracing::warn!(container = %id, ?taken, "a container's port or address is claimed by another");
-            }
-            Err(error) => tracing::warn!(container = %id, error = error.message(), "its ports are not claimed yet"),
-        }
     }
 }

@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 
 use crate::{
     model::{
-        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Name, Observation, Reference, Result,
-        Stamp, Status, Stop, status,
+        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Moment, Name, Observation, Reference,
+        Result, Stamp, Status, Stop, status,
     },
     policy::{
         cause::{self, Outage},
@@ -50,11 +50,15 @@ pub(super) struct Entry {
     pub signs: BTreeMap<Sign, Stamp>,
     /// What it reported last.
     pub connections: Option<u64>,
+    /// Since when it has been known here.
+    pub known_since: Moment,
     /// Whether somebody signalled it since it came up.
     pub signalled: bool,
     pub trouble: Option<Trouble>,
     /// Changed here and not in the store yet.
     pub unsaved: bool,
+    /// Whether the last write of it may have been done though it failed.
+    pub unsure: bool,
     /// Touched here and not in the store yet.
     pub unflushed: bool,
     /// The last use that the store is known to hold: what it tells again is no news, however the clock was set since.
@@ -63,15 +67,17 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A container of which the store, or its labels, tell.
-    pub(super) fn new(container: Container) -> Self {
+    pub(super) fn new(container: Container, now: Stamp) -> Self {
         Self {
             container,
             seen: None,
             signs: BTreeMap::new(),
             connections: None,
+            known_since: now.moment,
             signalled: false,
             trouble: None,
             unsaved: false,
+            unsure: false,
             unflushed: false,
             stored_use: None,
         }
@@ -154,6 +160,9 @@ impl Entry {
             self.container.name = seen.name.clone();
             self.container.engine_id = seen.engine_id.clone();
         }
+        if self.container.stopping.is_none() {
+            self.trouble = None;
+        }
         self.unsaved |= self.container != container;
     }
 
@@ -161,13 +170,16 @@ impl Entry {
         let started_at = up.started_at.unwrap_or(now.at);
         let started = before.is_none_or(|b| !b.state.is_up() || b.started_at != up.started_at);
         let thawed = before.is_some_and(|b| b.state == EngineState::Paused) && up.state == EngineState::Running;
+        // Not only when it comes up: what another server wrote may be older than what is seen.
+        self.container.stopped = None;
+        self.container.stopping = self.container.stopping.filter(|order| order.run == up.started_at);
         if started {
-            self.note(Sign::Start, Stamp::recall(started_at, now));
+            // Seen coming up, it came up now: the engine's clock may be another machine's, and wrong.
+            let seen_down = before.is_some_and(|b| !b.state.is_up());
+            let start = if seen_down { Stamp { at: started_at, ..now } } else { Stamp::recall(started_at, now) };
+            self.note(Sign::Start, start);
             self.signalled = false;
             self.connections = self.connections.filter(|_| before.is_none());
-            self.container.stopped = None;
-            // An order from before this start was carried out, or overruled by whoever started it.
-            self.container.stopping = self.container.stopping.filter(|order| order.at > started_at);
         }
         if thawed {
             // While frozen it could not report.
@@ -177,7 +189,6 @@ impl Entry {
 
     fn observe_down(&mut self, down: &Observation, now: Stamp, engine: &EngineHistory) {
         let at = down.finished_at.unwrap_or(now.at);
-        self.trouble = None;
         if let Some(order) = self.container.stopping.take() {
             self.container.stopped = Some(Stop { by: order.by, at, ordered: true });
             return;

@@ -122,6 +122,9 @@ pub(super) struct StopRecord {
     at: OffsetDateTime,
     #[serde(default)]
     ordered: bool,
+    /// Of an order only.
+    #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    run: Option<OffsetDateTime>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -151,8 +154,12 @@ impl Kept for Container {
 
     fn to_record(&self) -> ContainerRecord {
         let port = |p: &Port| PortRecord { container: p.container, host: p.host, protocol: p.protocol.as_str().into() };
-        let stop =
-            |by: StoppedBy, at: OffsetDateTime, ordered| StopRecord { by: by.as_str().into(), at: utc(at), ordered };
+        let stop = |by: StoppedBy, at, ordered, run: Option<_>| StopRecord {
+            by: by.as_str().into(),
+            at: utc(at),
+            ordered,
+            run: run.map(utc),
+        };
         ContainerRecord {
             id: self.id.to_string(),
             version: self.version,
@@ -167,8 +174,8 @@ impl Kept for Container {
             idle_timeout: self.idle_timeout.span(),
             created_at: utc(self.created_at),
             ssh_host_keys: self.ssh_host_keys.clone(),
-            stopping: self.stopping.map(|s| stop(s.by, s.at, true)),
-            stopped: self.stopped.map(|s| stop(s.by, s.at, s.ordered)),
+            stopping: self.stopping.map(|s| stop(s.by, s.at, true, s.run)),
+            stopped: self.stopped.map(|s| stop(s.by, s.at, s.ordered, None)),
         }
     }
 
@@ -192,7 +199,10 @@ impl Kept for Container {
             idle_timeout: r.idle_timeout.map_or(IdleTimeout::Never, IdleTimeout::After),
             created_at: r.created_at,
             ssh_host_keys: r.ssh_host_keys,
-            stopping: r.stopping.map(|s| Ok::<_, Error>(StopOrder { by: by(&s.by)?, at: s.at })).transpose()?,
+            stopping: r
+                .stopping
+                .map(|s| Ok::<_, Error>(StopOrder { by: by(&s.by)?, at: s.at, run: s.run }))
+                .transpose()?,
             stopped: r
                 .stopped
                 .map(|s| Ok::<_, Error>(Stop { by: by(&s.by)?, at: s.at, ordered: s.ordered }))

@@ -3,6 +3,7 @@
 #[macro_use]
 mod cases;
 mod embedded;
+mod memory;
 mod redis;
 mod sample;
 

@@ -6,7 +6,7 @@ use super::{
     Call, Sim, locked,
     world::{self, Holder},
 };
-use crate::model::{Blueprint, ContainerId, EngineId, Error, File, Image, Limits, Protocol};
+use crate::model::{Blueprint, ContainerId, EngineId, Error, File, Image, Limits, Observation, Protocol};
 
 impl Sim {
     /// Gives the engine an image; without a tag, `latest` is meant.
@@ -65,6 +65,11 @@ impl Sim {
     /// Whether the engine has this container, ours or not.
     pub fn has(&self, id: &EngineId) -> bool {
         self.world().has(id)
+    }
+
+    /// What there is to see of a container, also while the engine does not answer.
+    pub fn peek(&self, id: &EngineId) -> Option<Observation> {
+        self.world().observe(id).ok()
     }
 
     /// Lets something outside the engine take a port of the host.
@@ -156,6 +161,11 @@ impl Sim {
     /// Lets the next call of this kind fail, before it does anything; several wait in line.
     pub fn fail_next(&self, call: Call, error: Error) {
         locked(&self.script).failures.entry(call).or_default().push_back(error);
+    }
+
+    /// Forgets the failures that were arranged and have not happened.
+    pub fn forgive(&self) {
+        locked(&self.script).failures.clear();
     }
 
     /// Whether events get lost from now on, as they do at a real engine under load.

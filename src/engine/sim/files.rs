@@ -7,9 +7,20 @@ use crate::model::{Error, File, Result};
 /// Directories that are there from the start.
 const DIRECTORIES: [&str; 9] = ["/", "/etc", "/etc/ssh", "/home", "/home/student", "/opt", "/root", "/tmp", "/var"];
 
+/// The users that every image has.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nstudent:x:1000:1000::/home/student:/bin/sh\n";
+
 /// Files and directories by their absolute path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Files(BTreeMap<String, File>);
+
+impl Default for Files {
+    fn default() -> Self {
+        let content = Some(PASSWD.as_bytes().to_vec());
+        let passwd = File { path: "passwd".to_owned(), mode: 0o644, uid: 0, gid: 0, content };
+        Self(BTreeMap::from([("/etc/passwd".to_owned(), passwd)]))
+    }
+}
 
 impl Files {
     /// Puts files below `into`.

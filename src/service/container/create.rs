@@ -1,4 +1,4 @@
-//! Creating: choose a place, claim it, make the container, put the keys in, start it, inspect it. Whatever fails takes
+//! Creating: choose a place, claim it, make the container, put the keys in, start it, take it up. Whatever fails takes
 //! back what was done before it.
 
 use std::{
@@ -14,7 +14,7 @@ use crate::{
         Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port, Result,
     },
     policy::placement,
-    service::{Spindown, Unpoisoned, snapshot::Entry},
+    service::{Spindown, Unpoisoned},
     store::Attempt,
 };
 
@@ -99,7 +99,7 @@ impl Spindown {
         loop {
             let now = self.clock.now().at;
             let attempt = Attempt { id: ContainerId::from_bits(rand::random()), digest: digest.clone(), at: now };
-            // Held before anybody can know of the attempt, so that whoever finds it waits for what comes of it.
+            // Whoever finds the attempt waits for this lock, so that it is taken before there is one to find.
             let lock = self.locks.lock(&attempt.id).await;
             let Some(first) = self.store.begin_attempt(&key, &attempt, now - KEY_LIFE).await? else {
                 let outcome = self.create_once(attempt.id.clone(), owner, &wanted).await;
@@ -136,9 +136,8 @@ impl Spindown {
             let message = format!("image: {:?} exposes no port, so nobody could reach it", wanted.image);
             return Err(Error::new(Kind::Unsuitable, message));
         }
-        self.in_flight.locked().insert(id.clone());
         let mut avoid = BTreeSet::new();
-        let outcome = loop {
+        loop {
             match self.create_at_a_place(&id, owner, wanted, &image, &avoid).await {
                 // Somebody else has one of the ports: an address on another place, and not this one again.
                 Err((error, Some(place)))
@@ -146,13 +145,11 @@ impl Spindown {
                 {
                     avoid.extend(place.ports.iter().map(|p| p.host));
                 }
-                Err((error, _)) => break Err(error),
-                Ok(entry) => break Ok(entry),
+                Err((error, _)) => return Err(error),
+                Ok(()) => break,
             }
-        };
-        self.in_flight.locked().remove(&id);
-        let engine_id = outcome?;
-        self.look_again(&id, &engine_id).await?;
+        }
+        self.touch(&id);
         self.await_host_keys(&id).await;
         tracing::info!(container = %id, image = wanted.image, owner, "container created");
         Ok(self.report(&self.snapshot.require(&id)?))
@@ -166,27 +163,29 @@ impl Spindown {
         wanted: &NewContainer,
         image: &Image,
         avoid: &BTreeSet<u16>,
-    ) -> std::result::Result<EngineId, (Error, Option<Place>)> {
+    ) -> std::result::Result<(), (Error, Option<Place>)> {
+        let flight = InFlight::begin(self, id);
         let place = self.claim_place(id, image, avoid).await.map_err(|e| (e, None))?;
         let outcome = match self.make(id, owner, wanted, &place).await {
-            Ok(engine_id) => match self.set_up(&engine_id, wanted).await {
-                Ok(()) => return Ok(engine_id),
-                Err((error, started)) => {
-                    let removed = self.engine.remove(&engine_id).await;
-                    if let Err(error) = removed
-                        && error.kind() != Kind::NotFound
-                    {
-                        tracing::warn!(container = %id, error = error.message(), "a half-made container is left for reconcile");
+            Ok(engine_id) => {
+                let outcome = match self.set_up(&engine_id, wanted).await {
+                    // It is taken up as one that was adopted: whatever cuts this off leaves a container like any other.
+                    Ok(()) => {
+                        drop(flight);
+                        self.look_again(id, &engine_id).await.map_err(|error| (error, None))
                     }
-                    (error, started.then_some(place))
-                }
-            },
-            Err(error) => (error, None),
+                    Err((error, started)) => Err((error, started.then_some(place))),
+                };
+                let Err(failure) = outcome else { return Ok(()) };
+                (failure, self.discard(id, &engine_id).await)
+            }
+            Err(error) => ((error, None), self.forget(id).await),
         };
-        if let Err(error) = self.forget(id).await {
-            tracing::warn!(container = %id, error = error.message(), "the claims of a failed create are left for reconcile");
+        let (failure, discarded) = outcome;
+        if let Err(error) = discarded {
+            tracing::warn!(container = %id, error = error.message(), "what a failed create made is left for reconcile");
         }
-        Err(outcome)
+        Err(failure)
     }
 
     /// Chooses ports and an address, and claims them.
@@ -196,8 +195,8 @@ impl Spindown {
         for (claim, _) in self.store.claims(&settings.host).await? {
             take(claim, &mut ports, &mut addresses);
         }
-        // Also what a store has forgotten and is only about to be told again.
-        for claim in self.snapshot.read().entries().flat_map(|entry| entry.container.claims()) {
+        // What was adopted may not be claimed yet.
+        for claim in self.snapshot.read().entries().flat_map(|e| e.container.claims()) {
             take(claim, &mut ports, &mut addresses);
         }
         for _ in 0..PLACES {
@@ -262,18 +261,34 @@ impl Spindown {
         self.engine.create(&blueprint).await
     }
 
-    /// Puts the keys in, writes the container down and starts it. A failure tells whether starting was what failed.
+    /// Puts the keys in and starts the container. A failure tells whether starting was what failed.
+    ///
+    /// Nothing is written down before it runs: what was never started was handed to nobody, and is cleared away.
     async fn set_up(&self, engine_id: &EngineId, wanted: &NewContainer) -> std::result::Result<(), (Error, bool)> {
         let early = |error| (error, false);
         if let Some(keys) = &wanted.authorized_keys {
             self.put_authorized_keys(engine_id, &wanted.image, keys).await.map_err(early)?;
         }
-        let seen = self.engine.inspect(engine_id).await.map_err(early)?;
-        let mut container = Container::adopt(&seen, self.settings.host.clone(), self.settings.idle_timeout);
-        container.version = self.store.put_container(&container).await.map_err(early)?;
-        self.start_at_engine(engine_id).await.map_err(|error| (error, true))?;
-        self.snapshot.add(Entry::new(container));
-        Ok(())
+        self.start_at_engine(engine_id).await.map_err(|error| (error, true))
+    }
+}
+
+/// While it lives the container is not adopted, nor taken for a leftover; however its making ends.
+struct InFlight<'a> {
+    spindown: &'a Spindown,
+    id: ContainerId,
+}
+
+impl<'a> InFlight<'a> {
+    fn begin(spindown: &'a Spindown, id: &ContainerId) -> Self {
+        spindown.in_flight.locked().insert(id.clone());
+        Self { spindown, id: id.clone() }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.spindown.in_flight.locked().remove(&self.id);
     }
 }
 

@@ -23,6 +23,10 @@ impl Spindown {
         let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock(&id).await;
+        if self.snapshot.require(&id)?.unsure {
+            // There may be an order to stop of which only the store knows.
+            self.reload(&id).await?;
+        }
         let engine_id = self.snapshot.require(&id)?.container.engine_id;
         // Nobody is told that it runs who has only heard so before the engine went away.
         self.look_again(&id, &engine_id).await?;

@@ -1,7 +1,7 @@
 //! Stopping: the order is written down first, so that nothing forgets it; carrying it out may fail and is tried again.
 
 use crate::{
-    model::{ContainerId, Error, Kind, Name, Result, Status, StopOrder, StoppedBy},
+    model::{ContainerId, Error, Name, Result, Status, StopOrder, StoppedBy},
     policy::retry,
     service::{Spindown, snapshot::Trouble},
 };
@@ -17,11 +17,15 @@ impl Spindown {
         let id = self.find(name)?;
         let lock = self.locks.lock(&id).await;
         let entry = self.snapshot.require(&id)?;
+        if matches!(entry.status(), Status::Running | Status::Frozen) {
+            // The order is for the run that is going on now.
+            self.look_again(&id, &entry.container.engine_id).await?;
+        }
+        let entry = self.snapshot.require(&id)?;
         match entry.status() {
             Status::Stopped | Status::Stopping => {}
             Status::Missing => return Err(missing(&entry.container.name)),
             Status::Running | Status::Frozen => {
-                self.engine.ping().await?;
                 self.order_stop(&id, StoppedBy::User).await?;
                 let id = id.clone();
                 self.spawn(|spindown| async move {
@@ -36,7 +40,8 @@ impl Spindown {
 
     /// Writes down the order to stop. The caller holds the container's lock.
     pub(in crate::service) async fn order_stop(&self, id: &ContainerId, by: StoppedBy) -> Result<()> {
-        let order = StopOrder { by, at: self.clock.now().at };
+        let run = self.snapshot.require(id)?.seen.and_then(|seen| seen.started_at);
+        let order = StopOrder { by, at: self.clock.now().at, run };
         self.amend(id, |container| container.stopping = Some(order)).await
     }
 
@@ -52,13 +57,14 @@ impl Spindown {
         let outcome = self.engine.stop(&engine_id, self.settings.stop_grace).await;
         let looked = self.look_again(id, &engine_id).await;
         // Gone or down all the same: what it shows is what counts.
-        let Err(error) = outcome.and(looked) else {
-            tracing::info!(container = %id, "container stopped");
-            return Ok(());
+        let done = self.snapshot.get(id).is_none_or(|entry| entry.container.stopping.is_none());
+        let error = match outcome.and(looked) {
+            Err(error) if !done => error,
+            _ => {
+                tracing::info!(container = %id, "container stopped");
+                return Ok(());
+            }
         };
-        if error.kind() == Kind::NotFound {
-            return Ok(());
-        }
         let now = self.clock.now();
         self.snapshot.update(id, |entry| {
             let failures = entry.trouble.as_ref().map_or(0, |t| t.failures) + 1;
@@ -88,15 +94,31 @@ impl Spindown {
             self.spawn(|spindown| async move {
                 let _lock = lock;
                 let Ok(_turn) = spindown.stops.acquire().await else { return };
-                let order = spindown.snapshot.get(&id).and_then(|e| e.container.stopping);
-                let _ = match order {
-                    Some(order) if order.by == StoppedBy::Idle && !spindown.is_idle_but_for_the_order(&id) => {
-                        spindown.withdraw_stop(&id).await
-                    }
-                    Some(_) => spindown.carry_out_stop(&id).await,
-                    None => Ok(()),
-                };
+                if let Err(error) = spindown.take_up_stop(&id).await {
+                    tracing::debug!(container = %id, error = error.message(), "a stop is not done yet");
+                }
             });
+        }
+    }
+
+    /// Carries out an order from before, if it still stands: time has passed since it was given.
+    async fn take_up_stop(&self, id: &ContainerId) -> Result<()> {
+        let engine_id = self.snapshot.require(id)?.container.engine_id;
+        let order = |spindown: &Self| -> Result<_> {
+            Ok(spindown.snapshot.require(id)?.container.stopping.map(|order| order.by))
+        };
+        let looked = self.look_again(id, &engine_id).await;
+        if order(self)? == Some(StoppedBy::Idle) {
+            looked?;
+            self.read_evidence(id).await?;
+        }
+        match order(self)? {
+            None => Ok(()),
+            Some(StoppedBy::Idle) if !self.is_idle_but_for_the_order(id) => {
+                tracing::info!(container = %id, "kept: it came into use after all");
+                self.withdraw_stop(id).await
+            }
+            Some(_) => self.carry_out_stop(id).await,
         }
     }
 }

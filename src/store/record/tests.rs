@@ -37,7 +37,7 @@ fn container() -> impl Strategy<Value = Container> {
     let lived = (
         date(),
         collection::vec(any::<String>(), 0..3),
-        option::of((by(), date())),
+        option::of((by(), date(), option::of(date()))),
         option::of((by(), date(), any::<bool>())),
     );
     (named, held, lived).prop_map(|((id, version, host, engine, name, image), held, lived)| Container {
@@ -54,7 +54,7 @@ fn container() -> impl Strategy<Value = Container> {
         idle_timeout: held.4.map_or(IdleTimeout::Never, IdleTimeout::After),
         created_at: lived.0,
         ssh_host_keys: lived.1,
-        stopping: lived.2.map(|(by, at)| StopOrder { by, at }),
+        stopping: lived.2.map(|(by, at, run)| StopOrder { by, at, run }),
         stopped: lived.3.map(|(by, at, ordered)| Stop { by, at, ordered }),
     })
 }

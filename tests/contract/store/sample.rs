@@ -37,7 +37,7 @@ pub fn container(n: u64) -> Container {
         idle_timeout: IdleTimeout::After(Duration::from_millis(1_500)),
         created_at: DATE,
         ssh_host_keys: vec!["SHA256:abc".into()],
-        stopping: Some(StopOrder { by: StoppedBy::User, at: DATE }),
+        stopping: Some(StopOrder { by: StoppedBy::User, at: DATE, run: Some(DATE) }),
         stopped: Some(Stop { by: StoppedBy::Host, at: DATE, ordered: false }),
     }
 }

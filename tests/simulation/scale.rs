@@ -1,0 +1,74 @@
+//! Five thousand containers: what is done often stays quick, and what is kept stays bounded.
+
+use spindown::{
+    clock::{Clock, SystemClock},
+    engine::{Engine, sim::Call},
+    model::{Blueprint, Container, ContainerId, IdleTimeout, Limits, Port, Protocol},
+};
+
+use crate::support::world::{BEAT, IMAGE, SWEEP, World, minutes};
+
+const MANY: usize = 5_000;
+
+/// Prints how long something takes, for people to compare; no machine is fast enough for an assertion.
+async fn timed<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let clock = SystemClock::new();
+    let outcome = work.await;
+    println!("{what}: {:?}", clock.now().moment.since(spindown::model::Moment::START));
+    outcome
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_thousand_are_listed_judged_and_heard() {
+    let mut world = World::with(|settings| {
+        settings.network.subnet = "10.64.0.0/16".parse().unwrap();
+        settings.ports = 20_000..=29_999;
+    })
+    .await;
+    let network = world.settings.network.clone();
+    for (number, address) in network.addresses().take(MANY).enumerate() {
+        let id = ContainerId::from_bits(number as u128);
+        // Half of them are idle soon.
+        let timeout = IdleTimeout::After(minutes(if number % 2 == 0 { 10 } else { 600 }));
+        let engine_id = world
+            .sim
+            .create(&Blueprint {
+                labels: Container::birth_labels("test", &id, "admin", timeout, &Default::default()),
+                id,
+                name: None,
+                image: IMAGE.to_owned(),
+                command: None,
+                env: Default::default(),
+                ports: vec![Port { container: 8080, host: 20_000 + number as u16, protocol: Protocol::Tcp }],
+                bind: std::net::Ipv4Addr::LOCALHOST.into(),
+                network: network.name.clone(),
+                address,
+                limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+            })
+            .await
+            .unwrap();
+        world.sim.start(&engine_id).await.unwrap();
+    }
+    timed("all were adopted after", world.service().refresh_all(false)).await.unwrap();
+    let listed = timed("listing them", async { world.list() }).await;
+    assert_eq!(listed.len(), MANY);
+    assert_eq!(world.store.records().len(), MANY);
+    timed("a correction that finds nothing", world.service().refresh_all(false)).await.unwrap();
+    timed("an audit of all", world.service().refresh_all(true)).await.unwrap();
+    timed("a check-in of each", async {
+        for report in &listed {
+            world.service().check_in(report.container.address.unwrap().into(), 0).unwrap();
+        }
+    })
+    .await;
+    timed("writing what they reported", world.service().flush()).await;
+    timed("a sweep that finds nobody idle", world.service().sweep()).await;
+    timed("nine simulated minutes", world.pass(minutes(10) - BEAT)).await;
+    assert_eq!(world.sim.count(Call::Stop), 0);
+    timed("the sweep that stops half of them", world.pass(BEAT + SWEEP)).await;
+    assert_eq!(world.sim.count(Call::Stop), MANY / 2);
+    timed("starting the service anew", world.restart()).await;
+    assert_eq!(world.list().len(), MANY);
+    let made = timed("another create", world.create("10m")).await;
+    assert!(world.runs(&made).await);
+}

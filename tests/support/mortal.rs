@@ -1,0 +1,147 @@
+//! What a server that was killed sees of its adapters: nothing, ever again. Its tasks stay where they are.
+
+use std::{future::pending, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use spindown::{
+    engine::{Engine, EngineEvent, Listed, NetworkSpec},
+    model::{
+        Activity, Blueprint, Claim, Container, ContainerId, EngineId, File, HostName, Image, Name, Observation, Result,
+    },
+    store::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store},
+};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+/// An adapter as one server sees it, until that server is killed.
+pub struct Mortal<T> {
+    pub inner: Arc<T>,
+    pub killed: CancellationToken,
+}
+
+impl<T> Mortal<T> {
+    async fn live<O>(&self, call: impl Future<Output = O>) -> O {
+        match self.killed.run_until_cancelled(call).await {
+            Some(outcome) => outcome,
+            None => pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl<T: Engine> Engine for Mortal<T> {
+    async fn ping(&self) -> Result<()> {
+        self.live(self.inner.ping()).await
+    }
+    async fn started_at(&self) -> Result<Option<OffsetDateTime>> {
+        self.live(self.inner.started_at()).await
+    }
+    async fn accepts(&self, address: Ipv4Addr, port: u16) -> Result<Option<bool>> {
+        self.live(self.inner.accepts(address, port)).await
+    }
+    async fn free_memory(&self) -> Result<Option<u64>> {
+        self.live(self.inner.free_memory()).await
+    }
+    async fn images(&self) -> Result<Vec<String>> {
+        self.live(self.inner.images()).await
+    }
+    async fn image(&self, name: &str) -> Result<Image> {
+        self.live(self.inner.image(name)).await
+    }
+    async fn ensure_network(&self, network: &NetworkSpec) -> Result<()> {
+        self.live(self.inner.ensure_network(network)).await
+    }
+    async fn list(&self) -> Result<Vec<Listed>> {
+        self.live(self.inner.list()).await
+    }
+    async fn inspect(&self, id: &EngineId) -> Result<Observation> {
+        self.live(self.inner.inspect(id)).await
+    }
+    async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {
+        self.live(self.inner.create(blueprint)).await
+    }
+    async fn start(&self, id: &EngineId) -> Result<()> {
+        self.live(self.inner.start(id)).await
+    }
+    async fn thaw(&self, id: &EngineId) -> Result<()> {
+        self.live(self.inner.thaw(id)).await
+    }
+    async fn stop(&self, id: &EngineId, grace: Duration) -> Result<()> {
+        self.live(self.inner.stop(id, grace)).await
+    }
+    async fn remove(&self, id: &EngineId) -> Result<()> {
+        self.live(self.inner.remove(id)).await
+    }
+    async fn rename(&self, id: &EngineId, name: &Name) -> Result<()> {
+        self.live(self.inner.rename(id, name)).await
+    }
+    async fn put_files(&self, id: &EngineId, into: &str, files: &[File]) -> Result<()> {
+        self.live(self.inner.put_files(id, into, files)).await
+    }
+    async fn get_files(&self, id: &EngineId, path: &str, limit: usize) -> Result<Vec<File>> {
+        self.live(self.inner.get_files(id, path, limit)).await
+    }
+    async fn events(&self) -> Result<BoxStream<'static, EngineEvent>> {
+        self.live(self.inner.events()).await
+    }
+}
+
+#[async_trait]
+impl<T: Store> ContainerStore for Mortal<T> {
+    async fn containers(&self) -> Result<Vec<Container>> {
+        self.live(self.inner.containers()).await
+    }
+    async fn container(&self, id: &ContainerId) -> Result<Option<Container>> {
+        self.live(self.inner.container(id)).await
+    }
+    async fn put_container(&self, container: &Container) -> Result<u64> {
+        self.live(self.inner.put_container(container)).await
+    }
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        self.live(self.inner.remove_container(id)).await
+    }
+}
+
+#[async_trait]
+impl<T: Store> ActivityStore for Mortal<T> {
+    async fn activities(&self) -> Result<Vec<(ContainerId, Activity)>> {
+        self.live(self.inner.activities()).await
+    }
+    async fn activity(&self, id: &ContainerId) -> Result<Option<Activity>> {
+        self.live(self.inner.activity(id)).await
+    }
+    async fn merge_activities(&self, activities: &[(ContainerId, Activity)]) -> Result<()> {
+        self.live(self.inner.merge_activities(activities)).await
+    }
+}
+
+#[async_trait]
+impl<T: Store> ClaimStore for Mortal<T> {
+    async fn claim(&self, host: &HostName, claims: &[Claim], holder: &ContainerId) -> Result<Option<Claim>> {
+        self.live(self.inner.claim(host, claims, holder)).await
+    }
+    async fn claims(&self, host: &HostName) -> Result<Vec<(Claim, ContainerId)>> {
+        self.live(self.inner.claims(host)).await
+    }
+    async fn release(&self, host: &HostName, holder: &ContainerId) -> Result<()> {
+        self.live(self.inner.release(host, holder)).await
+    }
+}
+
+#[async_trait]
+impl<T: Store> AttemptStore for Mortal<T> {
+    async fn begin_attempt(&self, key: &str, attempt: &Attempt, valid_from: OffsetDateTime) -> Result<Option<Attempt>> {
+        self.live(self.inner.begin_attempt(key, attempt, valid_from)).await
+    }
+    async fn abandon_attempt(&self, key: &str, id: &ContainerId) -> Result<()> {
+        self.live(self.inner.abandon_attempt(key, id)).await
+    }
+}
+
+#[async_trait]
+impl<T: Store> Store for Mortal<T> {
+    async fn ping(&self) -> Result<()> {
+        self.live(self.inner.ping()).await
+    }
+}
