@@ -147,6 +147,10 @@ async fn a_store_that_fails_at_any_step_leaves_nothing() {
 async fn a_store_that_goes_away_for_good_at_any_step_leaves_nothing() {
     for access in ACCESSES {
         for unstartable in [false, true] {
+            if unstartable && access == Access::Put {
+                // Nothing is written down before the start.
+                continue;
+            }
             let mut world = World::new().await;
             let when = format!("{access:?} {unstartable}");
             world.store.hold(access);
@@ -193,7 +197,7 @@ async fn what_is_cut_off_at_any_step_is_cleared_away_or_found_again() {
             if crash {
                 world.start().await;
             }
-            world.settle().await;
+            world.pass(minutes(1)).await;
             // Whoever repeats it at once gets a container, and it stays.
             let listed: Vec<_> = world.list().into_iter().map(|r| r.container.id).collect();
             let made = NewContainer { name: None, ..full() };

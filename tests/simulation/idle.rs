@@ -275,7 +275,12 @@ async fn the_activity_tells_what_was_seen_and_what_comes() {
     let seen: Vec<_> = report.evidence.iter().map(|e| (e.sign, e.age, e.connections)).collect();
     assert_eq!(
         seen,
-        [(Sign::CheckIn, minutes(1), Some(0)), (Sign::Connections, minutes(2), None), (Sign::Start, minutes(3), None),]
+        [
+            (Sign::CheckIn, minutes(1), Some(0)),
+            (Sign::Connections, minutes(2), None),
+            (Sign::Start, minutes(3), None),
+            (Sign::Request, minutes(3), None),
+        ]
     );
     assert_eq!((report.verdict, report.changes_at), (Verdict::Keep, Some(started + minutes(11))));
 }

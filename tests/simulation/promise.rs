@@ -9,7 +9,7 @@ use spindown::{
     model::{EngineId, EngineState, Error, File, Kind, Observation, Status, StoppedBy},
 };
 
-use crate::support::world::{BEAT, GAP, LEFTOVER, SWEEP, World, minutes};
+use crate::support::world::{GAP, LEFTOVER, SWEEP, World, minutes};
 
 /// The timeouts that containers have; the last is never.
 const TIMEOUTS: [&str; 4] = ["5m", "12m", "30m", "never"];
@@ -95,13 +95,16 @@ struct Model {
     /// Time since its last beat.
     unbeaten: Duration,
     engine_away: bool,
+    /// Away so that the connection is lost.
+    engine_down: bool,
 }
 
 impl Model {
     async fn new() -> Self {
         let (world, guests) = (World::new().await, Vec::new());
         let zero = Duration::ZERO;
-        let mut model = Self { world, guests, now: zero, blind: zero, unbeaten: zero, engine_away: false };
+        let mut model =
+            Self { world, guests, now: zero, blind: zero, unbeaten: zero, engine_away: false, engine_down: false };
         for timeout in 0..3 {
             model.create(timeout).await;
         }
@@ -110,6 +113,12 @@ impl Model {
 
     fn sees(&self) -> bool {
         self.world.is_up() && self.world.store.answers() && !self.engine_away
+    }
+
+    /// Whether it is known at once that something is missed: a store that is away, or an engine that hangs, is noticed at
+    /// the next beat or later, and what is reported until then is kept.
+    fn cut_off(&self) -> bool {
+        !self.world.is_up() || self.engine_down
     }
 
     fn guest(&mut self, index: &Index) -> Option<usize> {
@@ -143,21 +152,21 @@ impl Model {
     async fn pass(&mut self, span: Duration) {
         let mut left = span;
         while left > Duration::ZERO {
-            let step = left.min(BEAT);
+            let step = left.min(self.world.next_beat());
             left -= step;
             self.now += step;
             for guest in &self.guests {
                 self.world.connect(&guest.birth.id, u64::from(guest.present));
             }
             self.world.pass(step).await;
-            self.beaten();
+            self.beaten(true);
             self.check();
         }
     }
 
-    /// The service has run.
-    fn beaten(&mut self) {
-        if self.unbeaten >= GAP || !self.sees() {
+    /// The service has run, and may have asked the store.
+    fn beaten(&mut self, flushed: bool) {
+        if self.unbeaten >= GAP || flushed && !self.world.store.answers() || self.cut_off() {
             self.blind = self.now;
         }
         self.unbeaten = Duration::ZERO;
@@ -174,14 +183,14 @@ impl Model {
             Step::Jump(seconds) => {
                 self.world.jump(time::Duration::seconds(*seconds));
                 self.world.beat().await;
-                self.beaten();
+                self.beaten(true);
                 if seconds.abs() > 5 {
                     self.blind = self.now;
                 }
             }
             Step::Sweep => {
                 self.world.sweep().await;
-                self.beaten();
+                self.beaten(false);
             }
             Step::Create(timeout) => self.create(timeout.index(TIMEOUTS.len())).await,
             Step::StoreAway { hangs: true } => self.world.store.hang(),
@@ -194,6 +203,7 @@ impl Model {
                     self.world.sim.go_down()
                 }
                 self.engine_away = true;
+                self.engine_down |= !hangs;
             }
             Step::EngineBack { restarted } => {
                 self.world.sim.resume();
@@ -203,7 +213,7 @@ impl Model {
                         (guest.up, guest.present) = (false, false);
                     }
                 }
-                self.engine_away = false;
+                (self.engine_away, self.engine_down) = (false, false);
             }
             Step::Crash { wipe } => {
                 self.world.crash();
@@ -215,7 +225,10 @@ impl Model {
                     }
                 }
             }
-            Step::Start if !self.world.is_up() => self.world.start().await,
+            Step::Start if !self.world.is_up() => {
+                self.world.start().await;
+                (self.blind, self.unbeaten) = (self.now, Duration::ZERO);
+            }
             Step::Start => {}
             Step::StopsFail(times) => {
                 for _ in 0..*times {
@@ -238,7 +251,7 @@ impl Model {
             }
         }
         self.world.settle().await;
-        if !self.sees() {
+        if self.cut_off() {
             self.blind = self.now;
         }
         self.check();
@@ -336,9 +349,7 @@ impl Model {
         for guest in &mut self.guests {
             guest.present = false;
         }
-        if !self.world.is_up() {
-            self.world.start().await;
-        }
+        self.go(&Step::Start).await;
         // Also what failed is tried again by then.
         self.pass(minutes(2)).await;
         self.is_as_the_engine_says();
@@ -380,7 +391,7 @@ fn timeout_of(birth: &Observation) -> Option<Duration> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 100,
+        cases: std::env::var("PROPTEST_CASES").map_or(200, |cases| cases.parse().unwrap()),
         max_shrink_iters: 2_000,
         // What once failed is tried first ever after.
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("seeds"))),

@@ -160,11 +160,11 @@ async fn what_happens_at_the_engine_is_seen_while_the_store_is_away() {
         world.kill_behind(&other).await;
         world.pass(minutes(1)).await;
         assert_eq!(world.status(&other), Status::Stopped);
+        let seen = world.report(&other).container.stopped;
         world.store.come_back();
         world.pass(minutes(1)).await;
-        world.crash();
-        world.start().await;
-        assert_eq!(world.report(&other).container.stopped.unwrap().by, StoppedBy::User);
+        world.restart().await;
+        assert_eq!(world.report(&other).container.stopped, seen);
     }
 }
 

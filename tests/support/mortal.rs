@@ -22,9 +22,11 @@ pub struct Mortal<T> {
 
 impl<T> Mortal<T> {
     async fn live<O>(&self, call: impl Future<Output = O>) -> O {
-        match self.killed.run_until_cancelled(call).await {
-            Some(outcome) => outcome,
-            None => pending().await,
+        tokio::select! {
+            // What is dead gets no answer, also not one that has just come.
+            biased;
+            () = self.killed.cancelled() => pending().await,
+            outcome = call => outcome,
         }
     }
 }

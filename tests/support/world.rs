@@ -172,12 +172,20 @@ impl World {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
+    /// When the next beat is due, or the next sweep if that is sooner.
+    pub fn next_beat(&self) -> Duration {
+        match SWEEP.saturating_sub(self.swept) {
+            Duration::ZERO => BEAT,
+            sweep => sweep.min(BEAT),
+        }
+    }
+
     /// Lets time pass as in a server: beats, flushes, check-ins each minute, sweeps.
     pub async fn pass(&mut self, span: Duration) {
         let mut left = span;
         while left > Duration::ZERO {
-            let step = left.min(BEAT).min(SWEEP.saturating_sub(self.swept)).max(Duration::from_millis(1));
-            left = left.saturating_sub(step);
+            let step = left.min(self.next_beat());
+            left -= step;
             self.gap(step);
             // Tokio's clock goes along, so that the engine's list is compared as often as in a server.
             tokio::time::sleep(step).await;
@@ -273,7 +281,7 @@ impl World {
 
     /// The container reports.
     pub fn check_in(&self, id: &ContainerId, connections: u64) -> Result<ContainerId> {
-        let address = self.report(id).container.address.unwrap();
+        let address = self.find(id)?.container.address.unwrap();
         self.service().check_in(address.into(), connections)
     }
 
