@@ -111,6 +111,12 @@ impl Spindown {
         watch.last_store_word = Some(now.moment);
     }
 
+    /// Whether the store answered last. While it does not, only the flush asks it again: whoever follows the engine would
+    /// fall behind if each step waited for a store that hangs.
+    pub(super) fn has_store(&self) -> bool {
+        self.watch.locked().store_up
+    }
+
     /// Gets to know the engine, at the start and whenever it comes back: the network stands, the snapshot is fresh.
     ///
     /// # Errors
@@ -205,14 +211,19 @@ impl Spindown {
     /// # Errors
     /// `Unavailable` if the engine does not answer, or the store never did.
     pub async fn refresh_all(&self, audit: bool) -> Result<()> {
-        let unrecorded = match self.refresh_records().await {
-            // What is known goes on being watched. Before anything is known every container would be a stranger.
-            Err(error) if self.watch.locked().records_read => {
-                tracing::warn!(error = error.message(), "the store cannot be compared with the engine");
-                self.store_answered(false);
-                None
+        let (asked, read) = (self.has_store(), self.watch.locked().records_read);
+        let unrecorded = if asked || !read {
+            match self.refresh_records().await {
+                // What is known goes on being watched. Before anything is known every container would be a stranger.
+                Err(error) if read => {
+                    tracing::warn!(error = error.message(), "the store cannot be compared with the engine");
+                    self.store_answered(false);
+                    None
+                }
+                outcome => Some(outcome?),
             }
-            outcome => Some(outcome?),
+        } else {
+            None
         };
         let listed = self.engine.list().await?;
         let differs =

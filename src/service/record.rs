@@ -50,10 +50,13 @@ impl Spindown {
     /// Writes what the engine showed of a container, if that is not in the store yet. A store that is away keeps it
     /// waiting.
     pub(super) async fn save(&self, id: &ContainerId) {
-        if self.watch.locked().store_up
+        if self.has_store()
             && self.snapshot.read().entry(id).is_some_and(|e| e.unsaved)
             && let Err(error) = self.amend(id, |_| {}).await
         {
+            if error.kind() == Kind::Unavailable {
+                self.store_answered(false);
+            }
             tracing::warn!(container = %id, error = error.message(), "what the engine showed is not saved yet");
         }
     }
