@@ -301,11 +301,16 @@ impl Spindown {
         };
         if let Some(seen) = &seen
             && self.is_unexplained_end(id, seen)
-            && self.engine.started_at().await? != self.watch.locked().engine_started_at
         {
             // A socket that outlives the engine leads to its next run before it has come out that the last one is over.
             // Met like that, an end that came with the engine's would look like somebody's deed.
-            return Err(Error::unavailable("the engine was started anew a moment ago"));
+            if self.engine.started_at().await? != self.watch.locked().engine_started_at {
+                return Err(Error::unavailable("the engine was started anew a moment ago"));
+            }
+            // Another server may have ordered it. If the store does not tell, what shows is all there is.
+            if self.has_store() {
+                let _ = self.catch_up(id).await;
+            }
         }
         if self.snapshot.read().entry(id).is_none() {
             match &seen {

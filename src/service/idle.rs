@@ -64,15 +64,10 @@ impl Spindown {
     /// Takes in what other servers saw and changed.
     pub(super) async fn read_evidence(&self, id: &ContainerId) -> Result<()> {
         let remembered = self.store.activity(id).await?;
-        let stored = self.store.container(id).await?;
+        self.catch_up(id).await?;
         let now = self.clock.now();
         if let Some(remembered) = remembered {
             self.snapshot.update(id, |entry| entry.remember(remembered, now));
-        }
-        if let Some(stored) = stored
-            && self.snapshot.require(id)?.container.version < stored.version
-        {
-            self.take_over(stored);
         }
         Ok(())
     }

@@ -70,7 +70,18 @@ impl Spindown {
         }
     }
 
-    /// Takes over what another server wrote.
+    /// Takes over what another server wrote of a container since it was last read here.
+    pub(super) async fn catch_up(&self, id: &ContainerId) -> Result<()> {
+        let Some(known) = self.snapshot.get(id) else { return Ok(()) };
+        if let Some(stored) = self.store.container(id).await?
+            && known.container.version < stored.version
+        {
+            self.take_over(stored);
+        }
+        Ok(())
+    }
+
+    /// Takes over what the store has, whatever it is.
     pub(super) async fn reload(&self, id: &ContainerId) -> Result<()> {
         if let Some(stored) = self.store.container(id).await? {
             self.take_over(stored);
@@ -99,8 +110,14 @@ impl Spindown {
         let (now, history) = (self.clock.now(), self.watch.locked().history());
         let id = stored.id.clone();
         self.snapshot.update(&id, |entry| {
+            // These are found out here. A record from before would make them forgotten.
+            let keys = std::mem::take(&mut entry.container.ssh_host_keys);
             entry.container = stored;
             (entry.unsaved, entry.unsure) = (false, false);
+            if entry.container.ssh_host_keys.is_empty() && !keys.is_empty() {
+                entry.container.ssh_host_keys = keys;
+                entry.unsaved = true;
+            }
             if let Some(seen) = entry.seen.clone() {
                 entry.observe(Some(seen), now, &history);
             }
