@@ -36,3 +36,22 @@ impl Locks {
         Arc::clone(locks.entry(id.clone()).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn locks_that_nobody_holds_are_forgotten_and_no_others() {
+        let locks = Locks::default();
+        let id = |number: u128| ContainerId::from_bits(number);
+        let held: Vec<_> = (0..10).map(|number| locks.try_lock(&id(number)).unwrap()).collect();
+        for number in 10..20_000 {
+            drop(locks.lock(&id(number)).await);
+            assert!(locks.0.locked().len() <= SWEEP_ABOVE + 1);
+        }
+        assert!((0..10).all(|number| locks.try_lock(&id(number)).is_none()));
+        drop(held);
+        assert!((0..10).all(|number| locks.try_lock(&id(number)).is_some()));
+    }
+}
