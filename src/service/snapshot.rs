@@ -170,8 +170,10 @@ impl Entry {
         let started_at = up.started_at.unwrap_or(now.at);
         let started = before.is_none_or(|b| !b.state.is_up() || b.started_at != up.started_at);
         let thawed = before.is_some_and(|b| b.state == EngineState::Paused) && up.state == EngineState::Running;
-        // Not only when it comes up: what another server wrote may be older than what is seen.
-        self.container.stopped = None;
+        // What another server wrote may be older than what is seen. It may also tell of the end of this very run, before
+        // that is seen here.
+        let of_this_run = |stop: &Stop| !started && up.started_at.is_some_and(|run| stop.at >= run);
+        self.container.stopped = self.container.stopped.filter(of_this_run);
         self.container.stopping = self.container.stopping.filter(|order| order.run == up.started_at);
         if started {
             // Seen coming up, it came up now: the engine's clock may be another machine's, and wrong.

@@ -125,10 +125,6 @@ async fn an_engine_that_answers_haltingly_at_first_was_restarted_all_the_same() 
     let mut world = World::new().await;
     let id = world.create("never").await;
     world.pass(minutes(1)).await;
-    // Seen before the engine itself is lost: it looks like a person's stop.
-    world.kill_behind(&id).await;
-    world.settle().await;
-    world.gap(Duration::from_secs(2));
     world.sim.go_down();
     world.pass(BEAT).await;
     world.sim.come_back(true);
