@@ -1,7 +1,5 @@
 //! Stories of crashes, outages and clocks that are wrong: nobody is stopped for them, and nothing is forgotten over them.
 
-use std::time::Duration;
-
 use spindown::{
     engine::sim::Call,
     model::{Error, Kind, Status, StoppedBy},
