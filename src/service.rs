@@ -1,6 +1,6 @@
 //! The use cases, one noun a file: the only place where policy, engine and store meet. Sees traits, never an adapter.
 //!
-//! Reads come from the [`snapshot`], which the engine's events keep fresh ([`host`]). Every change of a container is made
+//! Reads come from the `snapshot`, which the engine's events keep fresh ([`host`]). Every change of a container is made
 //! under its lock, written to the store first, done at the engine, inspected, and put into the snapshot before the
 //! caller gets its answer.
 

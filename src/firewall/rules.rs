@@ -9,7 +9,7 @@
 //! No rule lets a packet pass for being part of an established connection alone, save the answers to what others
 //! began. A connection that a container made while the rules were gone ends when they are back.
 //!
-//! The door will need more in the same tables. What it adds belongs in [`Rules::text`], so that the one transaction puts
+//! The door will need more in the same tables. What it adds belongs in `Rules::text`, so that the one transaction puts
 //! it back as well: its sets with the elements given as a parameter, its chains beside these. The kernel sends what it
 //! redirects to the gateway's address and the door's port, which `host` drops when it comes from a container.
 
