@@ -43,11 +43,11 @@ impl Spindown {
         {
             return checks.clone();
         }
-        let (engine, store) = tokio::join!(self.engine.ping(), self.store.ping());
+        let (engine, store) = tokio::join!(self.check_engine(), self.store.ping());
         let check = |part, problem| Check { part, problem };
         let message = |outcome: Result<()>| outcome.err().map(|e: Error| e.message().to_owned());
         let checks = vec![
-            check("engine", message(engine).or_else(|| self.engine_problem())),
+            check("engine", message(engine)),
             check("store", message(store)),
             check("firewall", self.vitals.firewall.locked().clone()),
             check("scheduler", self.scheduler_problem(now)),
@@ -60,11 +60,6 @@ impl Spindown {
     /// Tells whether the listener for check-ins serves.
     pub fn listener_seen(&self, problem: Option<String>) {
         *self.vitals.listener.locked() = problem;
-    }
-
-    fn engine_problem(&self) -> Option<String> {
-        let followed = self.watch.locked().engine_up;
-        (!followed).then(|| "the engine's events are not being followed yet".to_owned())
     }
 
     fn scheduler_problem(&self, now: Moment) -> Option<String> {

@@ -184,7 +184,7 @@ impl Spindown {
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => self.heed(event).await,
+                    Some(event) => self.heed(event).await?,
                     None => return Ok(()),
                 },
                 _ = correction.tick() => self.refresh_all(false).await?,
@@ -193,15 +193,26 @@ impl Spindown {
         }
     }
 
-    /// Looks at what an event is about.
-    async fn heed(&self, event: EngineEvent) {
+    /// Looks at what an event is about. Whoever cannot has to meet the engine anew: the hint would be lost.
+    async fn heed(&self, event: EngineEvent) -> Result<()> {
         if event.what == Happening::Signalled {
             self.snapshot.update(&event.id, |entry| entry.signalled = true);
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.look_again(&event.id, &event.engine_id).await {
-            tracing::warn!(container = %event.id, error = error.message(), "cannot look at a container after an event");
+        self.look_again(&event.id, &event.engine_id).await
+    }
+
+    /// Whether the engine answers, and is the one whose events are followed.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is not.
+    pub(super) async fn check_engine(&self) -> Result<()> {
+        let started_at = self.engine.started_at().await?;
+        let watch = self.watch.locked();
+        if watch.engine_up && watch.engine_started_at == started_at {
+            return Ok(());
         }
+        Err(Error::unavailable("the engine answers, but its events are not being followed yet"))
     }
 
     /// Corrects the snapshot from the engine's list and from what other servers wrote; with `audit` every container is
