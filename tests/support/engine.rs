@@ -171,8 +171,21 @@ impl OwnEngine {
             Some(door) => (ACTIVATE, OwnedFd::from(door.try_clone().unwrap()).into()),
             None => (LISTEN, Stdio::null()),
         };
-        let mut parent = Command::new("nsenter")
-            .args(["--target", &self.first.to_string(), "--net", "--mount", "--pid", "--", "sh", "-c", script])
+        let mut parent = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "nsenter",
+                "--target",
+                &self.first.to_string(),
+                "--net",
+                "--mount",
+                "--pid",
+                "--",
+                "sh",
+                "-c",
+                script,
+            ])
             .arg(self.socket())
             .args(["--data-root", "/run/data", "--exec-root", "/run/engine", "--pidfile", "/run/engine.pid"])
             .stdin(input)

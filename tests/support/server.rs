@@ -73,12 +73,12 @@ impl Server {
     fn launch(mut self) -> Result<Self, Ended> {
         let (first, last) = self.block.ports();
         let network = self.block.network();
-        let binary = env!("CARGO_BIN_EXE_spindown").to_owned();
-        let words: Vec<&String> = self.way_in.iter().chain([&binary]).collect();
-        let mut command = Command::new(words[0]);
+        // Should the test be killed, the server dies with it.
+        let mut command = Command::new("setpriv");
         command
-            .args(&words[1..])
-            .arg("serve")
+            .args(["--pdeathsig", "KILL"])
+            .args(&self.way_in)
+            .args([env!("CARGO_BIN_EXE_spindown"), "serve"])
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
