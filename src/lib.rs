@@ -10,6 +10,7 @@ pub mod engine;
 pub mod firewall;
 pub mod http;
 mod listener;
+pub mod meter;
 pub mod model;
 pub mod policy;
 pub mod reconcile;
@@ -30,7 +31,7 @@ use crate::{
     listener::Listener,
     model::{Kind, Result},
     service::Spindown,
-    store::Store,
+    store::{Store, metered::Metered},
 };
 
 /// How long stops may take to finish when the server ends; Rocket gives running requests about as long before that.
@@ -63,19 +64,23 @@ impl Server {
     /// # Errors
     /// Whatever keeps the server from keeping its promises, with what to do about it.
     pub async fn start(loaded: &Loaded, adapters: Adapters) -> Result<Self> {
+        meter::install();
         let Adapters { engine, store, firewall, clock } = adapters;
+        let store: Arc<dyn Store> = Arc::new(Metered::new(store));
         store.ping().await?;
         firewall.ensure().await?;
         let spindown = Spindown::new(loaded.settings()?, engine, store, firewall, clock);
-        match spindown.meet_engine().await {
+        let met = match spindown.meet_engine().await {
             Err(error) if error.kind() == Kind::Unavailable => {
                 tracing::error!(
                     error = error.message(),
                     "starting without the engine; it will be taken up when it answers"
                 );
+                spindown.lose_engine();
+                None
             }
-            outcome => outcome?,
-        }
+            outcome => Some(outcome?),
+        };
         let proxies = TrustedProxies(loaded.config.auth.trusted_proxies.clone());
         let api = http::api_server(loaded.figment.clone(), Arc::clone(&spindown), proxies);
         let api = listener::launch(api).await?;
@@ -84,7 +89,7 @@ impl Server {
             let address = (loaded.network().gateway(), loaded.config.check_in.port).into();
             workers.push(listener::serve_check_ins(loaded.figment.clone(), address, Arc::clone(&spindown)).await?);
         }
-        workers.push(tokio::spawn(reconcile::drift::run(Arc::clone(&spindown))));
+        workers.push(tokio::spawn(reconcile::drift::run(Arc::clone(&spindown), met)));
         workers.push(tokio::spawn(reconcile::touch::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::firewall::run(Arc::clone(&spindown))));
         let scheduler = reconcile::idle::start(Arc::clone(&spindown)).await?;

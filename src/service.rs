@@ -6,6 +6,8 @@
 
 pub mod activity;
 pub mod container;
+pub mod event;
+mod gauge;
 pub mod health;
 pub mod host;
 pub mod idle;
@@ -32,13 +34,14 @@ use crate::{
     clock::Clock,
     engine::{Engine, NetworkSpec},
     firewall::Firewall,
-    model::{ContainerId, HostName, IdleTimeout, Limits, Moment, Stamp},
+    model::{ContainerId, HostName, IdleTimeout, Limits, Moment, Stamp, What},
     store::Store,
 };
 
 use self::{
     activity::CheckInLimiter,
     container::Cursor,
+    event::EventLog,
     health::Vitals,
     host::Watch,
     lock::Locks,
@@ -92,6 +95,7 @@ pub struct Spindown {
     firewall: Arc<dyn Firewall>,
     clock: Arc<dyn Clock>,
     snapshot: Snapshot,
+    events: Arc<EventLog>,
     watch: Mutex<Watch>,
     vitals: Vitals,
     /// Told whenever the host keys of a container have become known.
@@ -114,7 +118,8 @@ pub struct Spindown {
     starts: Semaphore,
     starts_waiting: Semaphore,
     stops: Semaphore,
-    sweeping: tokio::sync::Mutex<()>,
+    /// Containers that were found idle and whose turn to be stopped has not ended.
+    going_to_sleep: Mutex<BTreeSet<ContainerId>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -129,9 +134,11 @@ impl Spindown {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let now = clock.now();
+        let events = Arc::new(EventLog::new(now));
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
-            snapshot: Snapshot::default(),
+            snapshot: Snapshot::new(Arc::clone(&events), Arc::clone(&clock)),
+            events,
             watch: Mutex::new(Watch::new(now)),
             vitals: Vitals::default(),
             host_keys_known: Notify::new(),
@@ -147,7 +154,7 @@ impl Spindown {
             starts: Semaphore::new(settings.starts_at_once),
             starts_waiting: Semaphore::new(settings.starts_at_once + settings.starts_waiting),
             stops: Semaphore::new(settings.stops_at_once),
-            sweeping: tokio::sync::Mutex::default(),
+            going_to_sleep: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             settings,
@@ -186,7 +193,10 @@ impl Spindown {
     pub async fn ensure_firewall(&self) {
         let outcome = self.firewall.ensure().await;
         match &outcome {
-            Ok(true) => tracing::info!("firewall rules put in place"),
+            Ok(true) => {
+                tracing::warn!("firewall rules were gone and have been put back");
+                self.events.note_host(self.clock.now(), What::RulesRestored);
+            }
             Ok(false) => {}
             Err(error) => {
                 tracing::error!(error = error.message(), source = ?error, "firewall rules cannot be put in place")

@@ -4,6 +4,7 @@
 //! A write that ends in `Unavailable` may have been done all the same: read before repeating it.
 
 pub mod embedded;
+pub mod metered;
 mod record;
 pub mod redis;
 

@@ -7,6 +7,7 @@ mod create;
 mod documented;
 mod ending;
 mod errors;
+mod event;
 mod find;
 mod limits;
 

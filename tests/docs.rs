@@ -9,6 +9,10 @@ use std::{
 
 use reqwest::Method;
 use serde_json::Value;
+use spindown::{
+    meter::{Form, METRICS},
+    model::What,
+};
 
 use crate::support::server::{Server, run};
 
@@ -185,6 +189,43 @@ fn compare(answer: &Value, table: &[Vec<String>], what: &str) {
     }
 }
 
+#[test]
+fn every_metric_is_documented_and_the_board_shows_no_other() {
+    let form = |form| match form {
+        Form::Counter => "counter",
+        Form::Gauge => "gauge",
+        Form::Histogram => "histogram",
+    };
+    let known: BTreeMap<&str, &str> = METRICS.iter().map(|(name, of, _)| (*name, form(*of))).collect();
+    let rows = table(&page("docs/monitoring.md"), "## Metrics", "metric");
+    let documented: BTreeMap<&str, &str> = rows.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+    assert_eq!(documented, known);
+
+    let board: Value = serde_json::from_str(&page("docs/grafana/spindown.json")).unwrap();
+    let mut shown = BTreeSet::new();
+    for panel in board["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let named = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in named.filter(|word| word.starts_with("spindown_") || word.starts_with("process_")) {
+                let series = ["_bucket", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+                assert!(known.contains_key(series), "{}: {name}", panel["title"]);
+                shown.insert(series.to_owned());
+            }
+        }
+    }
+    assert_eq!(shown, known.keys().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn every_event_is_documented() {
+    let rows = table(&page("docs/monitoring.md"), "## Events", "event");
+    let documented: BTreeSet<String> =
+        rows.iter().flat_map(|row| row[0].split(", ")).map(|word| word.trim_matches('`').to_owned()).collect();
+    let known = What::ALL.into_iter().map(What::as_str).chain(["gap"]);
+    assert_eq!(documented, known.map(str::to_owned).collect::<BTreeSet<_>>());
+}
+
 #[tokio::test]
 async fn docker_shows_what_the_tables_of_the_api_tell() {
     let server = Server::start(&[]);
@@ -217,6 +258,7 @@ async fn docker_shows_what_the_tables_of_the_api_tell() {
     // The error about an unknown field names those that are known.
     fields.push(("## Create", server.post("/v1/containers", r#"{"image": "x", "odd": "1"}"#).await));
     fields.push(("## Change", server.patch(&uri, "odd=1&status=running").await));
+    fields.push(("## Events", server.get("/v1/events?odd=1").await));
     fields.push(("## List", server.get("/v1/containers?odd=1").await));
     for (heading, refusal) in fields {
         let told = refusal.json["message"].as_str().unwrap().split_once("known are ").unwrap().1.to_owned();

@@ -1,6 +1,7 @@
 //! The promises, tested over a simulated engine and a clock that goes as fast as it is told to.
 
 mod create;
+mod event;
 mod idle;
 mod promise;
 mod recovery;

@@ -30,7 +30,11 @@ use tokio::sync::Semaphore;
 pub use self::deadlines::Deadlines;
 use self::errors::{Task, translate};
 use super::{Engine, EngineEvent, Listed, NetworkSpec};
-use crate::model::{Blueprint, EngineId, Error, File, Image, Name, Observation, Result};
+use crate::{
+    clock::Stopwatch,
+    meter,
+    model::{Blueprint, EngineId, Error, File, Image, Name, Observation, Result},
+};
 
 /// How many calls may be under way at once in each lane. The client opens a socket for every call, so this bounds the
 /// sockets; the event stream is not counted.
@@ -114,11 +118,14 @@ impl Docker {
             let _place = lane.acquire().await;
             work.await
         };
-        match tokio::time::timeout(self.deadlines.of(&task), bounded).await {
+        let stopwatch = Stopwatch::start();
+        let outcome = match tokio::time::timeout(self.deadlines.of(&task), bounded).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(fault)) => Err(translate(&task, fault)),
             Err(late) => Err(errors::unreachable().caused_by(late)),
-        }
+        };
+        meter::record_call(meter::ENGINE_CALL, task.as_str(), stopwatch, &outcome);
+        outcome
     }
 
     /// Makes sure that a container is ours before anything is done to it.

@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use super::TrustedProxies;
 use crate::{
+    meter,
     model::{Moment, Stamp},
     service::Spindown,
 };
@@ -129,11 +130,19 @@ impl Fairing for Log {
         response.set_header(Header::new(HEADER, id.to_owned()));
         response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
         response.set_header(Header::new("Cache-Control", "no-store"));
+        let took = now(request).map_or(Moment::START, |now| now.moment).since(*started(request));
+        let route = request.route().map_or("none", |route| route.uri.as_str());
+        metrics::histogram!(
+            meter::REQUEST,
+            "method" => request.method().as_str(),
+            "route" => route.to_owned(),
+            "status" => response.status().code.to_string()
+        )
+        .record(took.as_secs_f64());
         // Every container checks in every minute: that one did is no news.
         if request.method() == Method::Post && response.status() == Status::NoContent {
             return;
         }
-        let took = now(request).map_or(Moment::START, |now| now.moment).since(*started(request));
         tracing::info!(
             id,
             client = client(request).map(tracing::field::display),

@@ -28,6 +28,24 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Unsuitable => "unsuitable",
+            Self::TooMany => "too_many",
+            Self::Exhausted => "exhausted",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// An error with its public message and its private source.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::Stamp;
+use crate::model::{Moment, Stamp};
 
 /// The wall clock may drift by this much against the monotonic one between two beats before it counts as a jump.
 const DRIFT: Duration = Duration::from_secs(5);
@@ -18,12 +18,19 @@ pub fn interrupted(last: Stamp, now: Stamp, gap: Duration) -> bool {
     passed > gap || drift > DRIFT
 }
 
+/// Containers report once a minute: so many reports may be lost before it is told.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Whether a container that was `heard` last then should have reported by now.
+pub fn silent(heard: Moment, now: Moment) -> bool {
+    now.since(heard) > SILENCE
+}
+
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::model::Moment;
 
     #[test]
     fn gaps_and_jumps_interrupt_and_nothing_else() {

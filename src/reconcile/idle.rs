@@ -9,8 +9,7 @@ use crate::{
     service::Spindown,
 };
 
-/// Starts the scheduler, which calls the sweep until it is shut down. A sweep that takes longer than the interval is not
-/// overtaken: the service lets only one run.
+/// Starts the scheduler, which calls the sweep until it is shut down.
 ///
 /// # Errors
 /// `Internal` if the scheduler does not start.
@@ -22,7 +21,8 @@ pub async fn start(spindown: Arc<Spindown>) -> Result<JobScheduler> {
         let spindown = Arc::clone(&spindown);
         Box::pin(async move {
             if !spindown.shutdown().is_cancelled() {
-                spindown.sweep().await;
+                // Its stops go on by themselves.
+                drop(spindown.sweep());
             }
         })
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::service::Spindown;
+use crate::{meter, service::Spindown};
 
 /// Runs until the server ends.
 pub async fn run(spindown: Arc<Spindown>) {
@@ -19,5 +19,6 @@ pub async fn run(spindown: Arc<Spindown>) {
         spindown.beat();
         spindown.flush().await;
         spindown.retry_stops().await;
+        meter::tidy();
     }
 }

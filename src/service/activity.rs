@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
     clock::Clock,
+    meter,
     model::{Activity, ContainerId, Error, IdleTimeout, Kind, Moment, Result, Stamp, Status},
     policy::idle::{Case, Judgement, Sign, Verdict, judge},
 };
@@ -107,6 +108,17 @@ impl Spindown {
     /// `NotFound` if the address belongs to no running container, `TooMany` for a burst; `Unavailable` before the engine
     /// has told which containers there are.
     pub fn check_in(&self, source: IpAddr, connections: u64) -> Result<ContainerId> {
+        let outcome = self.take_check_in(source, connections);
+        let word = match &outcome {
+            Ok(_) => "taken",
+            Err(error) if error.kind() == Kind::TooMany => "too_many",
+            Err(_) => "refused",
+        };
+        metrics::counter!(meter::CHECK_INS, "outcome" => word).increment(1);
+        outcome
+    }
+
+    fn take_check_in(&self, source: IpAddr, connections: u64) -> Result<ContainerId> {
         let unknown = || Error::not_found(format!("{source} is not the address of a running container"));
         let IpAddr::V4(address) = source.to_canonical() else { return Err(unknown()) };
         let id = self.snapshot.at_address(address).ok_or_else(|| self.know().err().unwrap_or_else(unknown))?;

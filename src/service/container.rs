@@ -18,6 +18,8 @@ pub use create::{IdempotencyKey, NewContainer};
 pub use files::AuthorizedKeys;
 pub use update::Change;
 
+pub(super) use stop::count_stop;
+
 /// Where the last container was placed.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {

@@ -7,7 +7,7 @@ use crate::model::{Error, Moment, Result};
 
 /// For how long an answer is given again: health is open to everybody, and must not become a way to load the engine.
 const FRESH: Duration = Duration::from_secs(1);
-/// How many sweeps may be late before the scheduler counts as broken.
+/// After how many intervals without a sweep the scheduler counts as broken: one is due by then, and overdue.
 const LATE_SWEEPS: u32 = 2;
 
 /// One part and what is wrong with it, if anything.
@@ -50,7 +50,7 @@ impl Spindown {
             check("engine", message(engine)),
             check("store", message(store)),
             check("firewall", self.vitals.firewall.locked().clone()),
-            check("scheduler", self.scheduler_problem(now)),
+            check("scheduler", self.scheduler_problem()),
             check("check_in", self.vitals.listener.locked().clone()),
         ];
         *last = Some((now, checks.clone()));
@@ -62,11 +62,9 @@ impl Spindown {
         *self.vitals.listener.locked() = problem;
     }
 
-    fn scheduler_problem(&self, now: Moment) -> Option<String> {
-        // Before the first sweep the clock runs from the start of the server.
-        let last = self.watch.locked().last_sweep.map_or(Moment::START, |s| s.moment);
-        let late = now.since(last);
-        let bound = self.settings.sweep_every * (1 + LATE_SWEEPS) + Duration::from_secs(1);
+    fn scheduler_problem(&self) -> Option<String> {
+        let late = self.since_last_sweep();
+        let bound = self.settings.sweep_every * LATE_SWEEPS + Duration::from_secs(1);
         (late > bound).then(|| format!("the last sweep was {} s ago", late.as_secs()))
     }
 }

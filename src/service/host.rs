@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use time::OffsetDateTime;
 
 use super::{
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    model::{Claim, ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp},
+    model::{Claim, ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp, What},
     policy::{cause::Outage, idle::Hold, watch},
 };
 
@@ -79,6 +82,9 @@ impl Watch {
     }
 }
 
+/// The events of an engine since it was met.
+pub struct Following(BoxStream<'static, EngineEvent>);
+
 impl Spindown {
     /// Notes that the server is alive; after a gap or a jump of the clock everybody gets fresh grace. Called on every
     /// timer, and before every verdict.
@@ -100,9 +106,13 @@ impl Spindown {
         let now = self.clock.now();
         let mut watch = self.watch.locked();
         match (watch.store_up, up) {
-            (true, false) => tracing::error!("the store does not answer: idle stops are suspended, touches are kept"),
+            (true, false) => {
+                tracing::error!("the store does not answer: idle stops are suspended, touches are kept");
+                self.events.note_host(now, What::StoreDown);
+            }
             (false, true) => {
                 tracing::info!("the store answers again");
+                self.events.note_host(now, What::StoreUp);
                 watch.since = now.moment;
             }
             _ => {}
@@ -117,11 +127,15 @@ impl Spindown {
         self.watch.locked().store_up
     }
 
-    /// Gets to know the engine, at the start and whenever it comes back: the network stands, the snapshot is fresh.
+    /// Gets to know the engine, at the start and whenever it comes back: the network stands, the snapshot is fresh, and
+    /// what happens from here on is among the events that it answers, for [`Spindown::follow_engine`].
     ///
     /// # Errors
     /// `Unavailable` while the engine does not answer, or at first the store; `Conflict` if the network cannot be made.
-    pub async fn meet_engine(&self) -> Result<()> {
+    pub async fn meet_engine(&self) -> Result<Following> {
+        // Before the list, so that nothing falls between the two.
+        let events = self.engine.events().await?;
+        self.watch.locked().followed_since = Some(self.clock.now().at);
         let started_at = self.engine.started_at().await?;
         self.engine.ensure_network(&self.settings.network).await?;
         let now = self.clock.now();
@@ -140,11 +154,16 @@ impl Spindown {
         // have been the engine's own.
         self.refresh_all(true).await?;
         let mut watch = self.watch.locked();
+        let now = self.clock.now();
+        if watch.lost_at.take().is_some() {
+            self.events.note_host(now, What::HostUp);
+        }
         watch.engine_up = true;
         watch.engine_met = true;
-        watch.lost_at = None;
-        watch.since = self.clock.now().moment;
-        Ok(())
+        watch.since = now.moment;
+        drop(watch);
+        self.events.open();
+        Ok(Following(events))
     }
 
     /// That it is known which containers there are.
@@ -167,18 +186,18 @@ impl Spindown {
         }
         watch.engine_up = false;
         watch.followed_since = None;
-        watch.lost_at.get_or_insert(now);
+        if watch.lost_at.is_none() {
+            self.events.note_host(now, What::HostDown);
+            watch.lost_at = Some(now);
+        }
     }
 
-    /// Follows the engine's events until the connection is lost or the server ends. The list corrects what the events
+    /// Follows the engine that was met until the connection is lost or the server ends. The list corrects what the events
     /// miss: they are hints, and dropped under load.
     ///
     /// # Errors
-    /// Those of [`Spindown::meet_engine`].
-    pub async fn follow_engine(&self) -> Result<()> {
-        let mut events = self.engine.events().await?;
-        self.watch.locked().followed_since = Some(self.clock.now().at);
-        self.meet_engine().await?;
+    /// `Unavailable` when the engine does not answer any more.
+    pub async fn follow_engine(&self, Following(mut events): Following) -> Result<()> {
         let mut correction = tokio::time::interval(self.settings.drift_every);
         correction.reset();
         loop {

@@ -1,38 +1,86 @@
 //! The sweep: looks for the idle containers and stops them, each only after its evidence has been read again under its
 //! lock.
 
-use super::{Spindown, Unpoisoned};
+use std::sync::Arc;
+
+use super::{Spindown, Unpoisoned, container::count_stop};
 use crate::{
-    model::{ContainerId, Result, StoppedBy},
+    clock::Stopwatch,
+    meter,
+    model::{ContainerId, Result, Stamp, StoppedBy},
     policy::idle::Verdict,
 };
 
+/// What a sweep found.
+#[derive(Default)]
+struct Findings {
+    /// How many are to be kept.
+    kept: u64,
+    /// Which are to sleep.
+    idle: Vec<ContainerId>,
+    /// Which have fallen silent, or speak again.
+    spoken: Vec<(ContainerId, bool)>,
+}
+
+/// A container's turn to be stopped, from when it was found idle; however it ends.
+struct Turn {
+    spindown: Arc<Spindown>,
+    id: ContainerId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.spindown.going_to_sleep.locked().remove(&self.id);
+    }
+}
+
 impl Spindown {
-    /// Judges every container and stops those that are idle, several at once; returns when all of that is done. While a
-    /// sweep runs another one does nothing.
-    pub async fn sweep(&self) {
-        let Ok(_alone) = self.sweeping.try_lock() else {
-            tracing::debug!("the last sweep is still at work");
-            return;
-        };
+    /// Judges every container, and begins to stop those that are idle. The sweep is over when this returns: slow stops
+    /// keep no later one from judging. The answer can be awaited for the stops that it began.
+    pub fn sweep(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stopwatch = Stopwatch::start();
         let now = self.beat();
-        let idle: Vec<ContainerId> = {
-            let snapshot = self.snapshot.read();
-            let idle = snapshot.entries().filter(|entry| self.judge(entry, now).verdict == Verdict::Sleep);
-            idle.map(|entry| entry.container.id.clone()).collect()
-        };
+        let Findings { kept, idle, spoken } = self.find_idle(now);
+        for (id, silent) in spoken {
+            self.snapshot.update(&id, |entry| entry.silent = silent);
+        }
         if !idle.is_empty() {
             tracing::info!(count = idle.len(), "idle containers found");
         }
-        let stops = idle.into_iter().map(|id| {
+        metrics::counter!(meter::VERDICTS, "verdict" => "keep").increment(kept);
+        metrics::counter!(meter::VERDICTS, "verdict" => "sleep").increment(idle.len() as u64);
+        // One that a former sweep found may still wait for its turn.
+        let due: Vec<_> = idle.into_iter().filter(|id| self.going_to_sleep.locked().insert(id.clone())).collect();
+        let stops = due.into_iter().map(|id| {
             self.spawn(|spindown| async move {
-                if let Err(error) = spindown.stop_if_idle(&id).await {
-                    tracing::warn!(container = %id, error = error.message(), "an idle container could not be stopped");
+                let turn = Turn { spindown, id };
+                if let Err(error) = turn.spindown.stop_if_idle(&turn.id).await {
+                    tracing::warn!(container = %turn.id, error = error.message(), "an idle container could not be stopped");
                 }
             })
         });
-        futures::future::join_all(stops).await;
+        let stops = futures::future::join_all(stops.collect::<Vec<_>>());
         self.watch.locked().last_sweep = Some(self.clock.now());
+        metrics::histogram!(meter::SWEEP).record(stopwatch.elapsed().as_secs_f64());
+        async { drop(stops.await) }
+    }
+
+    /// Judges every container.
+    fn find_idle(&self, now: Stamp) -> Findings {
+        let watched_since = self.watch.locked().since;
+        let mut findings = Findings::default();
+        for entry in self.snapshot.read().entries() {
+            let id = || entry.container.id.clone();
+            match self.judge(entry, now).verdict {
+                Verdict::Keep => findings.kept += 1,
+                Verdict::Sleep => findings.idle.push(id()),
+            }
+            let silent = entry.has_fallen_silent(watched_since, now.moment);
+            if silent != entry.silent {
+                findings.spoken.push((id(), silent));
+            }
+        }
+        findings
     }
 
     /// Compare-and-stop: what was read before is only a reason to look closer.
@@ -47,6 +95,7 @@ impl Spindown {
         // What came in while the order was written overrules it.
         if !self.is_idle_but_for_the_order(id) {
             tracing::info!(container = %id, "kept: it came into use at the last moment");
+            count_stop(StoppedBy::Idle, "withdrawn");
             return self.withdraw_stop(id).await;
         }
         self.carry_out_stop(id).await

@@ -4,19 +4,22 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     ops::Bound,
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use time::OffsetDateTime;
 
+use super::event::EventLog;
 use crate::{
+    clock::Clock,
     model::{
         Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Moment, Name, Observation, Reference,
-        Result, Stamp, Status, Stop, status,
+        Result, Shown, Stamp, Status, Stop, What, changes, status,
     },
     policy::{
         cause::{self, Outage},
         idle::{Evidence, Sign},
+        watch,
     },
 };
 
@@ -55,6 +58,8 @@ pub(super) struct Entry {
     /// Whether somebody signalled it since it came up.
     pub signalled: bool,
     pub trouble: Option<Trouble>,
+    /// Whether it runs and has stopped reporting.
+    pub silent: bool,
     /// Changed here and not in the store yet.
     pub unsaved: bool,
     /// Whether the last write of it may have been done though it failed.
@@ -76,6 +81,7 @@ impl Entry {
             known_since: now.moment,
             signalled: false,
             trouble: None,
+            silent: false,
             unsaved: false,
             unsure: false,
             unflushed: false,
@@ -85,6 +91,25 @@ impl Entry {
 
     pub(super) fn status(&self) -> Status {
         status(self.container.stopping.is_some(), self.seen.as_ref().map(|s| s.state))
+    }
+
+    /// What its events follow from.
+    fn shown(&self) -> Shown {
+        let up = self.seen.as_ref().filter(|seen| seen.state.is_up());
+        Shown {
+            status: self.status(),
+            run: up.and_then(|up| up.started_at),
+            ordered: self.container.stopping.map(|order| order.by),
+            stopped: self.container.stopped.map(|stop| stop.by),
+            exit_code: self.seen.as_ref().and_then(|seen| seen.exit_code),
+        }
+    }
+
+    /// Whether it has reported before, and now has not for a while though it runs and has been watched.
+    pub(super) fn has_fallen_silent(&self, watched_since: Moment, now: Moment) -> bool {
+        let sign = |sign| self.signs.get(&sign).map(|stamp: &Stamp| stamp.moment);
+        let heard = sign(Sign::CheckIn).map(|heard| heard.max(watched_since).max(sign(Sign::Start).unwrap_or(heard)));
+        self.status() == Status::Running && heard.is_some_and(|heard| watch::silent(heard, now))
     }
 
     /// Notes a sign of use or of life.
@@ -103,6 +128,7 @@ impl Entry {
             self.note(Sign::Connections, at);
         }
         self.connections = Some(connections);
+        self.silent = false;
     }
 
     /// Merges what the store remembers.
@@ -210,9 +236,12 @@ impl Entry {
     }
 }
 
-/// The containers and the ways to find one.
-#[derive(Default)]
-pub(super) struct Snapshot(RwLock<Index>);
+/// The containers and the ways to find one. Whatever changes here and is news becomes an event.
+pub(super) struct Snapshot {
+    index: RwLock<Index>,
+    events: Arc<EventLog>,
+    clock: Arc<dyn Clock>,
+}
 
 #[derive(Default)]
 pub(super) struct Index {
@@ -223,13 +252,18 @@ pub(super) struct Index {
 }
 
 impl Snapshot {
+    /// Without containers.
+    pub(super) fn new(events: Arc<EventLog>, clock: Arc<dyn Clock>) -> Self {
+        Self { index: RwLock::default(), events, clock }
+    }
+
     /// Looks at it. Keep it short: nothing may wait meanwhile.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.0.read().unwrap_or_else(|e| e.into_inner())
+        self.index.read().unwrap_or_else(|e| e.into_inner())
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.0.write().unwrap_or_else(|e| e.into_inner())
+        self.index.write().unwrap_or_else(|e| e.into_inner())
     }
 
     /// A copy of one entry.
@@ -247,6 +281,7 @@ impl Snapshot {
         let mut index = self.write();
         if !index.entries.contains_key(&entry.container.id) {
             index.link(&entry.container);
+            self.tell(&entry, What::Created);
             index.entries.insert(entry.container.id.clone(), entry);
         }
     }
@@ -257,7 +292,16 @@ impl Snapshot {
         let index = &mut *guard;
         let entry = index.entries.get_mut(id)?;
         let before = (entry.container.name.clone(), entry.container.engine_id.clone());
+        let (shown, silent) = (entry.shown(), entry.silent);
         let answer = change(entry);
+        if let Some(what) = changes(&shown, &entry.shown()) {
+            self.tell(entry, what);
+        }
+        match (silent, entry.silent) {
+            (false, true) => self.tell(entry, What::CheckInLost),
+            (true, false) if entry.status() == Status::Running => self.tell(entry, What::CheckInBack),
+            _ => {}
+        }
         if before != (entry.container.name.clone(), entry.container.engine_id.clone()) {
             let container = entry.container.clone();
             index.unlink(id, &before.0, &before.1);
@@ -271,8 +315,14 @@ impl Snapshot {
         let mut index = self.write();
         if let Some(entry) = index.entries.remove(id) {
             index.unlink(id, &entry.container.name, &entry.container.engine_id);
+            self.tell(&entry, What::Removed);
             index.by_address.retain(|_, of| of != id);
         }
+    }
+
+    fn tell(&self, entry: &Entry, what: What) {
+        let subject = (entry.container.id.clone(), entry.container.name.clone());
+        self.events.note_container(self.clock.now(), subject, what);
     }
 
     /// The container that has the address.

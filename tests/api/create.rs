@@ -192,7 +192,7 @@ async fn repeated_at_the_same_moment_it_is_one_as_well() {
     let (engine, store) = (Arc::new(engine), Arc::new(Embedded::open(folder.path()).unwrap()));
     let settings = config::from(Figment::new()).unwrap().settings().unwrap();
     let spindown = Spindown::new(settings, engine, store, Arc::new(NoFirewall), clock);
-    spindown.meet_engine().await.unwrap();
+    let _events = spindown.meet_engine().await.unwrap();
     for round in 0..150 {
         let key = IdempotencyKey::parse(&format!("key {round}")).unwrap();
         let create = || {

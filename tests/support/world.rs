@@ -129,7 +129,7 @@ impl World {
             Arc::new(NoFirewall),
             clock.clone(),
         );
-        let follower = tokio::spawn(reconcile::drift::run(Arc::clone(&spindown)));
+        let follower = tokio::spawn(reconcile::drift::run(Arc::clone(&spindown), None));
         Life { spindown, clock, follower, killed }
     }
 
@@ -288,6 +288,11 @@ impl World {
     /// So many users are connected from now on; the container reports them each minute.
     pub fn connect(&mut self, id: &ContainerId, users: u64) {
         self.users.insert(id.clone(), users);
+    }
+
+    /// The container reports no more.
+    pub fn disconnect(&mut self, id: &ContainerId) {
+        self.users.remove(id);
     }
 
     fn check_in_all(&self) {

@@ -29,6 +29,25 @@ pub(super) enum Task<'a> {
 }
 
 impl Task<'_> {
+    /// The word under which it is measured.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::List => "list",
+            Self::Inspect => "inspect",
+            Self::Image(_) => "image",
+            Self::Network(_) => "network",
+            Self::Create(_) => "create",
+            Self::Start => "start",
+            Self::Thaw => "thaw",
+            Self::Stop(_) => "stop",
+            Self::Remove => "remove",
+            Self::Rename(_) => "rename",
+            Self::Put(_) => "put",
+            Self::Get(_) => "get",
+        }
+    }
+
     /// Whether it may take long on a healthy engine.
     pub(super) fn is_long(&self) -> bool {
         matches!(self, Self::Start | Self::Stop(_) | Self::Remove | Self::Put(_) | Self::Get(_))

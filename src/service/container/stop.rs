@@ -1,7 +1,8 @@
 //! Stopping: the order is written down first, so that nothing forgets it; carrying it out may fail and is tried again.
 
 use crate::{
-    model::{ContainerId, Error, Name, Result, Status, StopOrder, StoppedBy},
+    meter,
+    model::{Container, ContainerId, Error, Name, Result, Status, StopOrder, StoppedBy},
     policy::retry,
     service::{Spindown, snapshot::Trouble},
 };
@@ -53,7 +54,8 @@ impl Spindown {
 
     /// Stops the container as ordered. The caller holds its lock. A failure is noted for [`Spindown::retry_stops`].
     pub(in crate::service) async fn carry_out_stop(&self, id: &ContainerId) -> Result<()> {
-        let engine_id = self.snapshot.require(id)?.container.engine_id;
+        let Container { engine_id, stopping, .. } = self.snapshot.require(id)?.container;
+        let by = stopping.map_or(StoppedBy::User, |order| order.by);
         let outcome = self.engine.stop(&engine_id, self.settings.stop_grace).await;
         let looked = self.look_again(id, &engine_id).await;
         // Gone or down all the same: what it shows is what counts.
@@ -62,9 +64,11 @@ impl Spindown {
             Err(error) if !done => error,
             _ => {
                 tracing::info!(container = %id, "container stopped");
+                count_stop(by, "done");
                 return Ok(());
             }
         };
+        count_stop(by, "failed");
         let now = self.clock.now();
         self.snapshot.update(id, |entry| {
             let failures = entry.trouble.as_ref().map_or(0, |t| t.failures) + 1;
@@ -116,11 +120,17 @@ impl Spindown {
             None => Ok(()),
             Some(StoppedBy::Idle) if !self.is_idle_but_for_the_order(id) => {
                 tracing::info!(container = %id, "kept: it came into use after all");
+                count_stop(StoppedBy::Idle, "withdrawn");
                 self.withdraw_stop(id).await
             }
             Some(_) => self.carry_out_stop(id).await,
         }
     }
+}
+
+/// Counts a stop that was ordered here, by what became of it.
+pub(in crate::service) fn count_stop(by: StoppedBy, outcome: &'static str) {
+    metrics::counter!(meter::STOPS, "by" => by.as_str(), "outcome" => outcome).increment(1);
 }
 
 /// The engine has it no more.

@@ -9,9 +9,9 @@ use rocket::{
     serde::json::Json,
 };
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    http::api::date,
     model::{Port, Status},
     policy::idle::Verdict,
     service::{activity::ActivityReport, container::Report},
@@ -155,11 +155,4 @@ impl From<ActivityReport> for ActivityView {
             }),
         }
     }
-}
-
-/// RFC 3339, to the millisecond.
-fn date(at: OffsetDateTime) -> String {
-    let at = at.to_offset(time::UtcOffset::UTC);
-    let at = at.replace_millisecond(at.millisecond()).unwrap_or(at);
-    at.format(&Rfc3339).unwrap_or_default()
 }

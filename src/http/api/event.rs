@@ -1,0 +1,146 @@
+//! `/v1/events`: what happens, as server-sent events.
+
+use std::sync::Arc;
+
+use rocket::{
+    Request, Route, State, get,
+    http::Status,
+    outcome::Outcome,
+    request::{self, FromRequest},
+    response::stream::{Event as Message, EventStream},
+    routes,
+};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::{
+    http::{
+        api::date,
+        auth::Caller,
+        catch::Refusal,
+        fields::{QueryFields, about},
+        problem::Problem,
+    },
+    model::{Error, Event, Kind, Result, What},
+    service::{
+        Spindown,
+        event::{Page, Reader},
+    },
+};
+
+/// How many may read along at once: each holds a connection open.
+const READERS: usize = 64;
+
+const QUERY: [&str; 1] = ["after"];
+
+/// The places for readers.
+pub(in crate::http) struct Readers(Arc<Semaphore>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READERS)))
+    }
+}
+
+/// The routes.
+pub(in crate::http) fn routes() -> Vec<Route> {
+    routes![events]
+}
+
+/// What is told of an event.
+#[derive(Debug, Serialize)]
+struct EventView {
+    id: u64,
+    at: String,
+    event: &'static str,
+    container: Option<ContainerRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ContainerRef {
+    id: String,
+    name: String,
+}
+
+impl From<Event> for EventView {
+    fn from(event: Event) -> Self {
+        let (by, exit_code) = match event.what {
+            What::Stopping(by) => (Some(by), None),
+            What::Stopped { by, exit_code } => (by, exit_code),
+            _ => (None, None),
+        };
+        Self {
+            id: event.id,
+            at: date(event.at),
+            event: event.what.as_str(),
+            container: event
+                .container
+                .map(|(id, name)| ContainerRef { id: id.to_string(), name: name.as_str().to_owned() }),
+            by: by.map(|by| by.as_str()),
+            exit_code,
+        }
+    }
+}
+
+/// The last event that a client saw before its connection was lost, as a browser tells it.
+struct LastEventId(Option<u64>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for LastEventId {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        let header = request.headers().get_one("Last-Event-ID").filter(|id| !id.is_empty());
+        match header.map(|id| about("Last-Event-ID", number(id))).transpose() {
+            Ok(id) => Outcome::Success(Self(id)),
+            Err(error) => Outcome::Error((Refusal::leave(request, Status::BadRequest, error), ())),
+        }
+    }
+}
+
+#[get("/events")]
+fn events(
+    _caller: Caller,
+    last: LastEventId,
+    query: QueryFields,
+    spindown: &State<Arc<Spindown>>,
+    readers: &State<Readers>,
+) -> Result<EventStream![], Problem> {
+    let mut fields = query.0;
+    let after = fields.scalar("after")?.map(|text| about("after", number(&text))).transpose()?;
+    fields.finish(&QUERY)?;
+    let Ok(place) = Arc::clone(&readers.0).try_acquire_owned() else {
+        let message = format!("{READERS} readers follow the events already: close one");
+        return Err(Error::new(Kind::TooMany, message).into());
+    };
+    let spindown = Arc::clone(spindown);
+    let mut reader = spindown.read_events(last.0.or(after));
+    Ok(EventStream! {
+        let _place = place;
+        while let Some(messages) = next(&spindown, &mut reader).await {
+            for message in messages {
+                yield message;
+            }
+        }
+    })
+}
+
+async fn next(spindown: &Spindown, reader: &mut Reader) -> Option<Vec<Message>> {
+    Some(match spindown.next_events(reader).await? {
+        Page::Gap => vec![Message::data("{}").event("gap")],
+        Page::Events(events) => events.into_iter().map(message).collect(),
+    })
+}
+
+fn message(event: Event) -> Message {
+    let (id, word) = (event.id.to_string(), event.what.as_str());
+    Message::json(&EventView::from(event)).event(word).id(id)
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Error::invalid("must be the number of an event"))
+}
