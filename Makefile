@@ -11,7 +11,7 @@ help: ## Show this
 run: ## Prepare this machine, build, and run Spindown in the foreground
 	@scripts/install
 	@scripts/engine
-	@scripts/image
+	@scripts/image ssh
 	@echo "cargo: building spindown"
 	@cargo build --release --locked --bin spindown
 	@exec $(SUDO) target/release/spindown serve --hints

@@ -3,6 +3,7 @@
 
 mod behind;
 mod engine;
+mod images;
 mod isolation;
 mod redis;
 mod server;
