@@ -1,8 +1,10 @@
 //! The store: what Docker cannot hold. Traits by noun; `embedded` keeps it in a file, `redis` shares it between servers.
-//! One contract suite holds for both. Records are versioned in `record`.
+//! One contract suite holds for both. Records are versioned in `record`; `backup` carries all of them from one store to
+//! another.
 //!
 //! A write that ends in `Unavailable` may have been done all the same: read before repeating it.
 
+pub mod backup;
 pub mod embedded;
 pub mod metered;
 mod record;

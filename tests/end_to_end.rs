@@ -1,7 +1,10 @@
 //! The whole of it, end to end: the real binary over a real engine and a real store, and what is done to them.
 #![expect(clippy::disallowed_methods, reason = "they measure how long the real thing takes")]
 
+mod backup;
 mod behind;
+mod disk;
+mod doctor;
 mod engine;
 mod images;
 mod isolation;

@@ -9,6 +9,7 @@ mod container;
 mod convert;
 mod create;
 mod deadlines;
+mod describe;
 mod errors;
 mod events;
 mod network;
@@ -27,8 +28,8 @@ use futures::stream::BoxStream;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-pub use self::deadlines::Deadlines;
 use self::errors::{Task, translate};
+pub use self::{deadlines::Deadlines, describe::Description};
 use super::{Engine, EngineEvent, Listed, NetworkSpec};
 use crate::{
     clock::Stopwatch,

@@ -58,6 +58,18 @@ impl Nft {
         Self { program: program.into(), ..self }
     }
 
+    /// Whether tables of the right names are there. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` if that cannot be found out, with what is missing for it.
+    pub async fn is_there(&self) -> Result<bool> {
+        match self.listing().await {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused(_)) => Ok(false),
+            Err(Failure::Broken(error)) => Err(error),
+        }
+    }
+
     /// Replaces whatever is there, and notes how that looks.
     async fn apply(&self, known: &mut Known, uplinks: &[String]) -> Result<()> {
         known.applied = None;

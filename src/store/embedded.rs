@@ -1,9 +1,13 @@
 //! The embedded store: one file, `spindown.redb` below the data folder, for one server. What it holds and what
 //! survives what is told in `docs/store.md`.
 //!
-//! Reads are snapshots taken on a blocking thread; writes go through `writer`. Both work on `file`.
+//! Reads are snapshots taken on a blocking thread; writes go through `writer`. Both work on `file`. While a server has the
+//! file, `share` hands out backups of it.
 
+mod backup;
 mod file;
+mod format;
+mod share;
 mod writer;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -12,17 +16,25 @@ use async_trait::async_trait;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 use time::OffsetDateTime;
 
+pub use self::backup::Seen;
 use self::{
     file::{ACTIVITY, ATTEMPTS, CLAIMS, CONTAINERS, DataFile, Fault},
+    share::Share,
     writer::Writer,
 };
-use super::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store, record};
+use super::{
+    ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store,
+    backup::{AttemptKey, Contents, Head},
+    record,
+};
 use crate::model::{Activity, Claim, Container, ContainerId, Error, HostName, Kind, Result};
 
 /// The store in a file.
 pub struct Embedded {
     // Before the file, so that the last writes are done before it is closed.
     writer: Writer,
+    /// `None` where no socket could be made.
+    _share: Option<Share>,
     file: Arc<DataFile>,
 }
 
@@ -30,10 +42,37 @@ impl Embedded {
     /// Opens the store below `folder`, making both if need be.
     ///
     /// # Errors
-    /// `Conflict` if another server has it, `Internal` if a newer Spindown wrote it, `Unavailable` if the disk fails.
+    /// `Conflict` if another server has it, `Internal` if a newer Spindown wrote it or it is damaged, `Unavailable` if the
+    /// disk fails.
     pub fn open(folder: &Path) -> Result<Self> {
         let file = Arc::new(DataFile::open(folder)?);
-        Ok(Self { writer: Writer::start(Arc::clone(&file))?, file })
+        let share = Share::start(folder, Arc::clone(&file));
+        let share = share.inspect_err(|error| tracing::warn!(%error, "no backup can be made while this server serves"));
+        Ok(Self { writer: Writer::start(Arc::clone(&file))?, _share: share.ok(), file })
+    }
+
+    /// Opens the store below `folder`, which must be there.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not; as for [`Embedded::open`].
+    pub fn open_existing(folder: &Path) -> Result<Self> {
+        if folder.join(file::NAME).exists() {
+            return Self::open(folder);
+        }
+        Err(Error::not_found(format!(
+            "there is no store below {}: run this in the folder that the server is started in, with its configuration",
+            folder.display()
+        )))
+    }
+
+    /// Asks the server that has the store below `folder` open for all that it holds; `head` is that of the backup.
+    ///
+    /// # Errors
+    /// `Unavailable` if it does not answer, `Conflict` with why it refuses.
+    pub async fn ask(folder: &Path, head: &Head) -> Result<Contents> {
+        let (folder, head) = (folder.to_owned(), head.clone());
+        let asked = tokio::task::spawn_blocking(move || share::ask(&folder, &head));
+        asked.await.map_err(|e| Error::new(Kind::Internal, "the server could not be asked").caused_by(e))?
     }
 
     async fn read<T: Send + 'static>(
@@ -203,11 +242,11 @@ impl ClaimStore for Embedded {
 #[async_trait]
 impl AttemptStore for Embedded {
     async fn begin_attempt(&self, key: &str, attempt: &Attempt, valid_from: OffsetDateTime) -> Result<Option<Attempt>> {
-        let (key, bytes) = (key.to_owned(), record::write(attempt)?);
+        let (key, bytes) = (AttemptKey::of(key), record::write(attempt)?);
         self.writer
             .write(move |transaction| {
                 let mut table = transaction.open_table(ATTEMPTS)?;
-                if let Some(valid) = find::<Attempt>(&table, &key)?.filter(|a| a.at >= valid_from) {
+                if let Some(valid) = find::<Attempt>(&table, key.as_str())?.filter(|a| a.at >= valid_from) {
                     return Ok(Some(valid));
                 }
                 // Nobody else clears away what is out of date; what cannot be read is left for people to see.
@@ -219,11 +258,11 @@ impl AttemptStore for Embedded {
     }
 
     async fn abandon_attempt(&self, key: &str, id: &ContainerId) -> Result<()> {
-        let (key, id) = (key.to_owned(), id.clone());
+        let (key, id) = (AttemptKey::of(key), id.clone());
         self.writer
             .write(move |transaction| {
                 let mut table = transaction.open_table(ATTEMPTS)?;
-                if find::<Attempt>(&table, &key)?.is_some_and(|a| a.id == id) {
+                if find::<Attempt>(&table, key.as_str())?.is_some_and(|a| a.id == id) {
                     table.remove(key.as_str())?;
                 }
                 Ok(())

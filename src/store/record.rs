@@ -41,6 +41,11 @@ struct Head {
     v: u32,
 }
 
+/// Whether a newer Spindown wrote this.
+pub(super) fn is_newer(bytes: &[u8]) -> bool {
+    serde_json::from_slice(bytes).is_ok_and(|head: Head| head.v > VERSION)
+}
+
 /// Writes a record.
 pub(super) fn write<T: Kept>(kept: &T) -> Result<String> {
     serde_json::to_string(&Written { v: VERSION, record: kept.to_record() })
@@ -70,7 +75,13 @@ pub(super) fn read<T: Kept>(key: &str, bytes: &[u8]) -> Result<T> {
 
 /// What is said of a record that cannot be read.
 pub(super) fn damaged(noun: &str, key: &str) -> Error {
-    Error::new(Kind::Internal, format!("the {noun} {key} in the store is damaged: remove or mend its record"))
+    Error::new(
+        Kind::Internal,
+        format!(
+            "the {noun} {key} in the store is damaged: move its record out with `spindown set-aside FILE` (stop the server \
+             first if the store is a file), or restore a backup"
+        ),
+    )
 }
 
 /// What is said to a writer who has not seen the newest version.

@@ -13,20 +13,21 @@
 //! Dates in an activity are nanoseconds since 1970 in decimal, so that a script can compare them exactly.
 //! A write that ends in `Unavailable` may have been done, or may be done yet: a server that hangs takes it up later.
 
+mod backup;
 mod link;
 mod moment;
 mod script;
 
 use async_trait::async_trait;
 use redis::ScriptInvocation;
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+pub use self::backup::Seen;
 use self::{
     link::{Link, Repeat, Request},
     script::Scripts,
 };
-use super::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store, record};
+use super::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store, backup::AttemptKey, record};
 use crate::model::{Activity, Claim, Container, ContainerId, Error, HostName, Kind, Result};
 
 /// The layout of the keys that this Spindown knows.
@@ -51,7 +52,8 @@ impl Redis {
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             return Err(Error::invalid("the prefix of the keys in Redis may not be empty or hold braces"));
         }
-        let store = Self { link: Link::connect(url).await?, prefix: prefix.to_owned(), scripts: Scripts::new() };
+        let store =
+            Self { link: Link::connect(url, prefix).await?, prefix: prefix.to_owned(), scripts: Scripts::new() };
         store.check_format().await?;
         store.warn_of_forgetfulness().await;
         Ok(store)
@@ -68,7 +70,7 @@ impl Redis {
             Kind::Internal,
             format!(
                 "what lies in Redis at {} under {key} is of format {format:?}, this Spindown knows {FORMAT}: upgrade this \
-                 server, or give it another prefix",
+                 server, or restore a backup into another database of Redis",
                 self.link.address()
             ),
         ))
@@ -95,9 +97,8 @@ impl Redis {
         self.key(&format!("claims:{}", host.as_str()))
     }
 
-    /// The digest bounds the key's length, whatever callers send.
-    fn attempt_key(&self, key: &str) -> String {
-        self.key(&format!("attempt:{:x}", Sha256::digest(key)))
+    fn attempt_key(&self, key: &AttemptKey) -> String {
+        self.key(&format!("attempt:{}", key.as_str()))
     }
 
     async fn command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
@@ -202,7 +203,7 @@ impl ClaimStore for Redis {
 #[async_trait]
 impl AttemptStore for Redis {
     async fn begin_attempt(&self, key: &str, attempt: &Attempt, valid_from: OffsetDateTime) -> Result<Option<Attempt>> {
-        let (place, new) = (self.attempt_key(key), record::write(attempt)?);
+        let (place, new) = (self.attempt_key(&AttemptKey::of(key)), record::write(attempt)?);
         let mut seen = String::new();
         // Goes round again only when what was seen is out of date, or was replaced meanwhile.
         loop {
@@ -220,7 +221,7 @@ impl AttemptStore for Redis {
     }
 
     async fn abandon_attempt(&self, key: &str, id: &ContainerId) -> Result<()> {
-        let place = self.attempt_key(key);
+        let place = self.attempt_key(&AttemptKey::of(key));
         let Some(seen): Option<String> = self.command(redis::cmd("GET").arg(&place)).await? else { return Ok(()) };
         if record::read::<Attempt>(key, seen.as_bytes())?.id == *id {
             let mut forget = self.scripts.forget.key(&place);

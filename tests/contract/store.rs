@@ -11,19 +11,24 @@ use std::{any::Any, sync::Arc};
 
 use spindown::{
     clock::{Clock, SystemClock},
-    store::Store,
+    store::{Store, backup::BackupStore},
 };
+
+/// A store with all that is asked of one, by servers and by the command line.
+pub trait Whole: Store + BackupStore {}
+
+impl<T: Store + BackupStore> Whole for T {}
 
 /// One state, seen through one or more servers' stores.
 pub struct Fixture {
-    pub stores: Vec<Arc<dyn Store>>,
+    pub stores: Vec<Arc<dyn Whole>>,
     /// What the stores stand on; goes after them.
     pub _keep: Box<dyn Any + Send>,
 }
 
 impl Fixture {
     /// The store of the server that the `n`th task talks to.
-    pub fn store(&self, n: usize) -> Arc<dyn Store> {
+    pub fn store(&self, n: usize) -> Arc<dyn Whole> {
         Arc::clone(&self.stores[n % self.stores.len()])
     }
 }

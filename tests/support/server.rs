@@ -71,28 +71,15 @@ impl Server {
     }
 
     fn launch(mut self) -> Result<Self, Ended> {
-        let (first, last) = self.block.ports();
-        let network = self.block.network();
         // Should the test be killed, the server dies with it.
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
             .args(&self.way_in)
             .args([env!("CARGO_BIN_EXE_spindown"), "serve"])
-            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
-        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("ROCKET_") || n.starts_with("SPINDOWN_")) {
-            command.env_remove(name);
-        }
-        command
-            .env("ROCKET_PORT", "0")
-            .env("SPINDOWN_INSTANCE", self.block.instance())
-            .env("SPINDOWN_NETWORK_BRIDGE", network.bridge)
-            .env("SPINDOWN_NETWORK_SUBNET", network.subnet.to_string())
-            .env("SPINDOWN_PORTS_FIRST", first.to_string())
-            .env("SPINDOWN_PORTS_LAST", last.to_string())
-            .envs(self.settings.iter().map(|(k, v)| (k, v)));
+        self.equip(&mut command);
         let mut child = command.spawn().unwrap();
         let (told, tells) = mpsc::channel();
         let (errors, log) = (child.stderr.take().unwrap(), Arc::clone(&self.log));
@@ -117,6 +104,44 @@ impl Server {
                 let status = self.end_with("KILL");
                 Err(Ended { status, log: self.log() })
             }
+        }
+    }
+
+    /// Gives a command the server's folder and settings.
+    fn equip(&self, command: &mut Command) {
+        let (first, last) = self.block.ports();
+        let network = self.block.network();
+        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("ROCKET_") || n.starts_with("SPINDOWN_")) {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(self.folder.path())
+            .env("ROCKET_PORT", "0")
+            .env("SPINDOWN_INSTANCE", self.block.instance())
+            .env("SPINDOWN_NETWORK_BRIDGE", network.bridge)
+            .env("SPINDOWN_NETWORK_SUBNET", network.subnet.to_string())
+            .env("SPINDOWN_PORTS_FIRST", first.to_string())
+            .env("SPINDOWN_PORTS_LAST", last.to_string())
+            .envs(self.settings.iter().map(|(k, v)| (k, v)));
+    }
+
+    /// The binary with another verb, where the server runs, with its settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_spindown")]).args(arguments).stdin(Stdio::null());
+        self.equip(&mut command);
+        command
+    }
+
+    /// Runs another verb of the binary where the server runs, with its settings and these on top. Whether it succeeded, and
+    /// what it wrote: to its output if so, and to its errors otherwise.
+    pub fn verb(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Result<String, String> {
+        let output = self.command(arguments).envs(settings.iter().copied()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr) + &text(&output.stdout))
         }
     }
 

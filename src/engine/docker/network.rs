@@ -30,20 +30,25 @@ pub(super) async fn find(docker: &Docker, name: &str) -> Result<Vec<Network>> {
     Ok(found)
 }
 
+/// Whether the network exists, and as specified.
+pub(super) async fn is_there(docker: &Docker, spec: &NetworkSpec) -> Result<bool> {
+    match &find(docker, &spec.name).await?[..] {
+        [] => Ok(false),
+        [network] => compare(network, spec, &docker.instance).map(|()| true),
+        _ => Err(Error::conflict(format!(
+            "the engine has several networks of the name {:?}: remove all but one with \"docker network rm <id>\", or change \
+             \"network.name\"",
+            spec.name
+        ))),
+    }
+}
+
 /// Makes sure that the network exists as specified.
 pub(super) async fn ensure(docker: &Docker, spec: &NetworkSpec) -> Result<()> {
     let mut looks = 0;
     loop {
-        match &find(docker, &spec.name).await?[..] {
-            [] => {}
-            [network] => return compare(network, spec, &docker.instance),
-            _ => {
-                return Err(Error::conflict(format!(
-                    "the engine has several networks of the name {:?}: remove all but one with \"docker network rm <id>\", \
-                     or change \"network.name\"",
-                    spec.name
-                )));
-            }
+        if is_there(docker, spec).await? {
+            return Ok(());
         }
         looks += 1;
         // The engine does not insist on different names, but on different addresses and bridges: of two servers that

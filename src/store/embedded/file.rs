@@ -1,4 +1,4 @@
-//! The file: opened for one server alone, with its format checked, and opened again after an error.
+//! The file: opened for one server alone, and opened again after an error. Its format is `format`'s.
 //!
 //! An I/O error (a full disk, say) leaves the database unusable until it is closed. So every error closes it, and the
 //! next use opens it again: what was committed is still there. The lock is a file of its own, held throughout.
@@ -11,25 +11,26 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
+use super::format::open;
 use crate::model::{Error, Kind, Result};
 
 /// What there is to know of the file itself.
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Container id -> container record.
 pub(super) const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
 /// Container id -> activity record.
 pub(super) const ACTIVITY: TableDefinition<&str, &[u8]> = TableDefinition::new("activity");
 /// Host and claim -> id of the holder.
 pub(super) const CLAIMS: TableDefinition<(&str, &str), &str> = TableDefinition::new("claims");
-/// Idempotency key -> attempt record.
+/// Digest of the idempotency key -> attempt record.
 pub(super) const ATTEMPTS: TableDefinition<&str, &[u8]> = TableDefinition::new("attempts");
 
-/// The layout of the tables that this Spindown knows.
-const FORMAT: u64 = 1;
-/// Memory for pages that were read: more than the state of a thousand containers.
-const CACHE: usize = 16 << 20;
+/// The names in the data folder.
+pub(super) const NAME: &str = "spindown.redb";
+/// See [`NAME`].
+pub(super) const LOCK: &str = "spindown.lock";
 
 /// Why work on the database ended early.
 pub(super) enum Fault {
@@ -60,7 +61,8 @@ storage_faults!(
     redb::TableError,
     redb::TransactionError,
     redb::CommitError,
-    redb::SetDurabilityError
+    redb::SetDurabilityError,
+    redb::DatabaseError
 );
 
 /// The database in its file.
@@ -80,7 +82,7 @@ impl DataFile {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed("made", e))?;
         let lock = lock(folder)?;
-        let path = folder.join("spindown.redb");
+        let path = folder.join(NAME);
         make_private(&path).map_err(|e| failed("written to", e))?;
         let database = open(&path)?;
         // The file's name is as safe as what it holds.
@@ -124,7 +126,7 @@ pub(super) fn probe(transaction: &WriteTransaction) -> Result<(), Fault> {
 
 /// Takes the folder for this process: its lock goes with it, however it ends.
 fn lock(folder: &Path) -> Result<fs::File> {
-    let path = folder.join("spindown.lock");
+    let path = folder.join(LOCK);
     let failed = |e: io::Error| Error::unavailable(format!("{} cannot be locked: {e}", path.display())).caused_by(e);
     let mut options = OpenOptions::new();
     let mut lock =
@@ -160,57 +162,8 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the database and checks its format; a new one gets its tables.
-fn open(path: &Path) -> Result<Database> {
-    let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen | redb::DatabaseError::LockProtocolMismatch => {
-            Error::conflict(format!("{} is in use by another server: stop that one", path.display()))
-        }
-        redb::DatabaseError::UpgradeRequired(_) => newer_or_older(path),
-        other => unusable(other.into()),
-    })?;
-    match format(&database) {
-        Ok(Some(FORMAT)) => {}
-        Ok(None) => initialise(&database).map_err(translated)?,
-        Ok(Some(_)) => return Err(newer_or_older(path)),
-        Err(fault) => return Err(translated(fault)),
-    }
-    Ok(database)
-}
-
-fn newer_or_older(path: &Path) -> Error {
-    Error::new(
-        Kind::Internal,
-        format!(
-            "{} was written by a newer Spindown in a format that this one does not know: upgrade this server, or move the \
-             file away to start anew (the containers are adopted again)",
-            path.display()
-        ),
-    )
-}
-
-fn format(database: &Database) -> Result<Option<u64>, Fault> {
-    match database.begin_read()?.open_table(META) {
-        Ok(meta) => Ok(meta.get("format")?.map(|f| f.value())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(other) => Err(other.into()),
-    }
-}
-
-/// Makes every table at once, so that no reader has to reckon with one that is not there.
-fn initialise(database: &Database) -> Result<(), Fault> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(CONTAINERS)?;
-    transaction.open_table(ACTIVITY)?;
-    transaction.open_table(CLAIMS)?;
-    transaction.open_table(ATTEMPTS)?;
-    transaction.open_table(META)?.insert("format", FORMAT)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn translated(fault: Fault) -> Error {
+/// What is said of a fault outside of [`DataFile::work`].
+pub(super) fn translated(fault: Fault) -> Error {
     match fault {
         Fault::Refused(error) => error,
         Fault::Storage(error) => unusable(error),
@@ -218,12 +171,15 @@ fn translated(fault: Fault) -> Error {
 }
 
 /// What is said when the database fails.
-fn unusable(error: redb::Error) -> Error {
+pub(super) fn unusable(error: redb::Error) -> Error {
     match &error {
         redb::Error::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             Error::unavailable("the store's disk is full").caused_by(error)
         }
-        redb::Error::Corrupted(_) => Error::new(Kind::Internal, "the store's file is damaged").caused_by(error),
+        redb::Error::Corrupted(_) => {
+            Error::new(Kind::Internal, "the store's file is damaged: move it away and restore a backup")
+                .caused_by(error)
+        }
         _ => Error::unavailable("the store cannot use its file").caused_by(error),
     }
 }

@@ -52,12 +52,13 @@ struct Line {
 /// The way to the server.
 pub(super) struct Link {
     client: Client,
+    name: String,
     line: Mutex<Option<Line>>,
 }
 
 impl Link {
     /// Connects, so that a wrong address or password is known at once.
-    pub(super) async fn connect(url: &str) -> Result<Self> {
+    pub(super) async fn connect(url: &str, prefix: &str) -> Result<Self> {
         // Neither the address nor the client's error is repeated: the address may hold a password.
         let refused = |what: &str| Error::invalid(format!("the Redis address is refused: {what}"));
         let info =
@@ -67,7 +68,7 @@ impl Link {
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(UNACKNOWLEDGED);
         let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
         let client = Client::open(info).map_err(|_| refused("this build knows no TLS, use redis://"))?;
-        let link = Self { client, line: Mutex::new(None) };
+        let link = Self { client, name: Self::name(prefix), line: Mutex::new(None) };
         match timeout(DEADLINE, link.line()).await {
             Ok(Ok(_)) => Ok(link),
             Ok(Err(error)) => {
@@ -83,6 +84,11 @@ impl Link {
                 DEADLINE.as_secs()
             ))),
         }
+    }
+
+    /// What Redis calls the connections of those who work on what lies under this prefix.
+    pub(super) fn name(prefix: &str) -> String {
+        format!("spindown/{prefix}")
     }
 
     /// Host and port, or the path of the socket.
@@ -138,7 +144,9 @@ impl Link {
                 }
                 Ok::<_, std::convert::Infallible>(())
             });
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        // By its name a restore tells that a server is at work. Not every user may give one.
+        let _ = redis::cmd("CLIENT").arg("SETNAME").arg(&self.name).query_async::<()>(&mut connection).await;
         Ok(line.insert(Line { connection, alive }).clone())
     }
 

@@ -11,6 +11,9 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) replace: Script,
     pub(super) forget: Script,
+    pub(super) export: Script,
+    pub(super) import: Script,
+    pub(super) take_out: Script,
 }
 
 impl Scripts {
@@ -23,6 +26,9 @@ impl Scripts {
             release: Script::new(include_str!("release.lua")),
             replace: Script::new(include_str!("replace.lua")),
             forget: Script::new(include_str!("forget.lua")),
+            export: Script::new(include_str!("export.lua")),
+            import: Script::new(include_str!("import.lua")),
+            take_out: Script::new(include_str!("take_out.lua")),
         }
     }
 }

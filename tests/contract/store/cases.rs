@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use spindown::model::{Activity, Claim, ContainerId, HostName, IdleTimeout, Kind};
+use spindown::store::backup::Contents;
 use time::OffsetDateTime;
 
 use super::{
-    Fixture,
+    Fixture, Whole,
     sample::{DATE, activity, attempt, container, id},
 };
 
@@ -35,6 +36,9 @@ macro_rules! every_case {
             an_attempt_is_abandoned_only_by_its_own
             of_racing_attempts_one_begins
             any_text_is_a_key
+            what_is_exported_is_imported
+            nothing_is_imported_over_something_unless_it_is_to_be_replaced
+            an_export_is_of_one_moment
         }
     };
     ($fresh:path: $($case:ident)*) => {
@@ -350,4 +354,102 @@ pub async fn any_text_is_a_key(on: &Fixture) {
         assert_eq!(store.begin_attempt(key, &begun, DATE).await.unwrap(), None);
         assert_eq!(store.begin_attempt(key, &attempt(99, 0), DATE).await.unwrap(), Some(begun));
     }
+}
+
+/// Fills a store with something of everything.
+async fn fill(store: &dyn Whole, from: u64) {
+    let other = HostName::new("other");
+    for n in from..from + 3 {
+        let mut container = container(n);
+        container.version = store.put_container(&container).await.unwrap();
+        store.put_container(&container).await.unwrap();
+        store.merge_activities(&[(id(n), activity(1, (n % 2 == 0).then_some((2, n))))]).await.unwrap();
+        let port = Claim::Port(u16::try_from(n).unwrap());
+        assert_eq!(store.claim(&HostName::local(), &[port], &id(n)).await.unwrap(), None);
+        assert_eq!(store.claim(&other, &[port, Claim::Address([10, 0, 0, 1].into())], &id(from)).await.unwrap(), None);
+        assert_eq!(store.begin_attempt(&format!("key {n}\n"), &attempt(n, 0), DATE).await.unwrap(), None);
+    }
+}
+
+/// All of it, in an order of its own.
+async fn all(store: &dyn Whole) -> Contents {
+    let mut all = store.export().await.unwrap();
+    all.containers.sort_by(|a, b| a.id.cmp(&b.id));
+    all.activities.sort_by(|a, b| a.0.cmp(&b.0));
+    all.claims.sort();
+    all.attempts.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+pub async fn what_is_exported_is_imported(on: &Fixture) {
+    let store = on.store(0);
+    assert_eq!(store.export().await.unwrap(), Contents::default());
+    store.import(&Contents::default(), false).await.unwrap();
+    fill(&*store, 1).await;
+    let before = all(&*store).await;
+    assert_eq!(
+        (before.containers.len(), before.activities.len(), before.claims.len(), before.attempts.len()),
+        (3, 3, 7, 3)
+    );
+    store.import(&Contents::default(), true).await.unwrap();
+    assert_eq!(store.export().await.unwrap(), Contents::default());
+    on.store(1).import(&before, false).await.unwrap();
+    assert_eq!(all(&*store).await, before);
+    // It is not only shown: each part is found where it is looked for.
+    let mut first = store.container(&id(1)).await.unwrap().unwrap();
+    assert_eq!(first.version, 2);
+    first.version = store.put_container(&first).await.unwrap();
+    assert_eq!(store.activity(&id(2)).await.unwrap(), Some(activity(1, Some((2, 2)))));
+    assert_eq!(store.claim(&HostName::local(), &[Claim::Port(2)], &id(1)).await.unwrap(), Some(Claim::Port(2)));
+    assert_eq!(store.begin_attempt("key 3\n", &attempt(9, 5), DATE).await.unwrap(), Some(attempt(3, 0)));
+    assert_eq!(store.unreadable().await.unwrap(), []);
+}
+
+pub async fn nothing_is_imported_over_something_unless_it_is_to_be_replaced(on: &Fixture) {
+    let store = on.store(0);
+    fill(&*store, 1).await;
+    let first = all(&*store).await;
+    store.import(&Contents::default(), true).await.unwrap();
+    // Any part of it is something.
+    for n in 0..4 {
+        let mut part = Contents::default();
+        match n {
+            0 => part.containers.clone_from(&first.containers),
+            1 => part.activities.clone_from(&first.activities),
+            2 => part.claims.clone_from(&first.claims),
+            _ => part.attempts.clone_from(&first.attempts),
+        }
+        store.import(&part, true).await.unwrap();
+        let error = store.import(&first, false).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.message().contains("--replace"), "{error}");
+        assert_eq!(all(&*store).await, part, "a refused import changes nothing");
+    }
+    store.import(&Contents::default(), true).await.unwrap();
+    fill(&*store, 5).await;
+    store.import(&first, true).await.unwrap();
+    assert_eq!(all(&*store).await, first, "nothing of what was there is left");
+}
+
+/// A claim and a record that one task changes in step are never exported out of step by more than the step between.
+pub async fn an_export_is_of_one_moment(on: &Fixture) {
+    let writer = {
+        let store = on.store(0);
+        tokio::spawn(async move {
+            for n in 1..=60_u16 {
+                assert_eq!(store.claim(&HostName::local(), &[Claim::Port(n)], &id(n.into())).await.unwrap(), None);
+                store.put_container(&container(n.into())).await.unwrap();
+            }
+        })
+    };
+    let mut last = 0;
+    while last < 60 {
+        let seen = on.store(1).export().await.unwrap();
+        let (claims, containers) = (seen.claims.len(), seen.containers.len());
+        assert!(claims == containers || claims == containers + 1, "{claims} claims, {containers} containers");
+        assert!(containers >= last);
+        last = containers;
+        tokio::task::yield_now().await;
+    }
+    writer.await.unwrap();
 }

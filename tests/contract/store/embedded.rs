@@ -1,5 +1,7 @@
 //! The store in a file: the cases, and what only a file can suffer.
 
+mod backup;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -17,13 +19,14 @@ use spindown::{
 };
 
 use super::{
-    Fixture,
-    sample::{activity, container, id},
+    Fixture, Whole,
+    sample::{DATE, activity, attempt, container, id},
 };
+use crate::support::disk::SmallDisk;
 
 async fn fresh() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path()).unwrap());
+    let store: Arc<dyn Whole> = Arc::new(Embedded::open(folder.path()).unwrap());
     Fixture { stores: vec![store], _keep: Box::new(folder) }
 }
 
@@ -100,17 +103,6 @@ fn meddle(folder: &Path, work: impl FnOnce(&redb::WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
-#[test]
-fn a_newer_format_is_refused_with_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(Embedded::open(folder.path()).unwrap());
-    meddle(folder.path(), |t| {
-        t.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 2).unwrap();
-    });
-    let error = Embedded::open(folder.path()).err().unwrap();
-    assert!(error.message().contains("upgrade this server"), "{error}");
-}
-
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_named_and_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -140,15 +132,6 @@ fn a_file_that_was_being_made_when_the_server_was_killed_is_no_obstacle() {
         fs::write(folder.path().join("spindown.redb"), vec![0; length]).unwrap();
         Embedded::open(folder.path()).unwrap();
     }
-}
-
-#[test]
-fn a_file_of_something_else_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("spindown.redb");
-    fs::write(&file, "somebody's notes").unwrap();
-    assert!(Embedded::open(folder.path()).is_err());
-    assert_eq!(fs::read(&file).unwrap(), b"somebody's notes");
 }
 
 /// Names the folder that the child writes to.
@@ -212,37 +195,17 @@ async fn a_kill_loses_no_acknowledged_write() {
     }
 }
 
-/// A small disk, gone when it is dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
-        mount.is_ok_and(|m| m.status.success()).then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_told_and_survived() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("skipped: no file system may be mounted here");
         return;
     };
-    let store = Embedded::open(disk.0.path()).unwrap();
+    let store = Embedded::open(disk.path()).unwrap();
     let mut first = container(0);
     first.version = store.put_container(&first).await.unwrap();
     // Others fill the disk to its last byte; the store's own file has some room in it yet.
-    let filler = disk.0.path().join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[7; 4096]).is_ok() {}
-    drop(file);
+    disk.fill();
     let mut stored = 1;
     let error = loop {
         assert!(stored < 100, "the disk never fills");
@@ -264,14 +227,14 @@ async fn a_full_disk_is_told_and_survived() {
     }
     let told = store.ping().await;
     println!("a ping on the full disk: {told:?}");
-    fs::remove_file(&filler).unwrap();
+    disk.clear();
     store.ping().await.unwrap();
     let mut big = container(stored);
     big.image = "x".repeat(200_000);
     assert_eq!(store.put_container(&big).await.unwrap(), 1);
     assert_eq!(store.put_container(&first).await.unwrap(), 2);
     drop(store);
-    let store = Embedded::open(disk.0.path()).unwrap();
+    let store = Embedded::open(disk.path()).unwrap();
     assert_eq!(store.containers().await.unwrap().len() as u64, stored + 1);
 }
 

@@ -5,11 +5,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 use spindown::{
     clock::{Clock, SystemClock},
     model::{Claim, Error, HostName, Kind, Result},
-    store::{ActivityStore, AttemptStore, ClaimStore, ContainerStore, Store, redis::Redis},
+    store::{
+        ActivityStore, AttemptStore, ClaimStore, ContainerStore, Store,
+        backup::{BackupStore, Contents},
+        embedded::Embedded,
+        redis::Redis,
+    },
 };
 
 use super::{
-    Fixture,
+    Fixture, Whole,
     sample::{DATE, activity, attempt, container, id},
 };
 use crate::support::redis::RedisServer;
@@ -18,7 +23,7 @@ use crate::support::redis::RedisServer;
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
 async fn two_stores_on(server: RedisServer) -> Fixture {
-    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    let mut stores: Vec<Arc<dyn Whole>> = Vec::new();
     for _ in 0..2 {
         stores.push(Arc::new(connect(&server).await));
     }
@@ -269,4 +274,82 @@ async fn how_long_a_put_takes() {
     super::measure(&fresh().await).await;
     println!("append-only file, every write safe:");
     super::measure(&two_stores_on(RedisServer::start_durable()).await).await;
+}
+
+#[tokio::test]
+async fn what_was_in_a_file_is_moved_to_redis_and_back() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    let (redis, file) = (connect(&server).await, Embedded::open(folder.path()).unwrap());
+    file.put_container(&container(1)).await.unwrap();
+    file.merge_activities(&[(id(1), activity(1, Some((2, 3))))]).await.unwrap();
+    file.claim(&HostName::local(), &container(1).claims(), &id(1)).await.unwrap();
+    file.begin_attempt("key", &attempt(1, 0), DATE).await.unwrap();
+    let mut contents = file.export().await.unwrap();
+    contents.claims.sort();
+    redis.import(&contents, false).await.unwrap();
+    let mut moved = redis.export().await.unwrap();
+    moved.claims.sort();
+    assert_eq!(moved, contents);
+    assert_eq!(redis.begin_attempt("key", &attempt(2, 0), DATE).await.unwrap(), Some(attempt(1, 0)));
+    file.import(&moved, true).await.unwrap();
+    let mut back = file.export().await.unwrap();
+    back.claims.sort();
+    assert_eq!(back, contents);
+}
+
+#[tokio::test]
+async fn an_import_leaves_what_is_under_other_prefixes() {
+    let server = RedisServer::start();
+    let (ours, theirs) = (connect(&server).await, Redis::connect(&server.url(), "spindown2*").await.unwrap());
+    for store in [&ours, &theirs] {
+        store.put_container(&container(1)).await.unwrap();
+        store.begin_attempt("key", &attempt(1, 0), DATE).await.unwrap();
+    }
+    ours.import(&Contents::default(), true).await.unwrap();
+    assert!(ours.export().await.unwrap().is_empty());
+    let kept = theirs.export().await.unwrap();
+    assert_eq!((kept.containers.len(), kept.attempts.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn who_is_at_work_on_a_prefix_is_told() {
+    let server = RedisServer::start();
+    let first = connect(&server).await;
+    assert_eq!(first.others().await, Some(0));
+    let second = connect(&server).await;
+    let _elsewhere = Redis::connect(&server.url(), "spindown2").await.unwrap();
+    assert_eq!((first.others().await, second.others().await), (Some(1), Some(1)));
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_are_taken_out() {
+    let server = RedisServer::start();
+    let store = connect(&server).await;
+    store.put_container(&container(2)).await.unwrap();
+    server.tell(&format!("HSET {{spindown}}:containers {} nonsense {} '{{\"v\":7}}'", id(1), id(3)));
+    server.tell(&format!("HSET {{spindown}}:activity {} nonsense", id(1)));
+    server.tell("SET {spindown}:attempt:00 nonsense");
+    let seen = Redis::look(&server.url(), "spindown").await.unwrap();
+    assert_eq!((seen.containers, seen.unreadable.len()), (3, 4));
+    assert!(store.export().await.is_err());
+    for record in store.unreadable().await.unwrap().iter().filter(|record| !record.newer) {
+        assert!(store.take_out(record).await.unwrap(), "{record:?}");
+        assert!(!store.take_out(record).await.unwrap());
+    }
+    let left = store.unreadable().await.unwrap();
+    assert!(left.len() == 1 && left[0].key == id(3).as_str(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_look_tells_what_redis_keeps_and_changes_nothing() {
+    let server = RedisServer::start();
+    let seen = Redis::look(&server.url(), "spindown").await.unwrap();
+    assert_eq!((seen.keeps_every_write, seen.keeps_snapshots, seen.containers), (Some(false), Some(false), 0));
+    assert_eq!(seen.eviction.as_deref(), Some("noeviction"));
+    assert!(server.tell("DBSIZE").contains(":0"), "it is as empty as before");
+    let durable = RedisServer::start_durable();
+    assert_eq!(Redis::look(&durable.url(), "spindown").await.unwrap().keeps_every_write, Some(true));
+    server.tell("SET {spindown}:format 9");
+    let error = Redis::look(&server.url(), "spindown").await.unwrap_err();
+    assert!(error.message().contains("\"9\"") && error.message().contains("upgrade"), "{error}");
 }

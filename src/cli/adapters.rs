@@ -1,0 +1,46 @@
+//! The real adapters, made from the configuration.
+
+use std::sync::Arc;
+
+use spindown::{
+    Adapters,
+    clock::SystemClock,
+    config::Loaded,
+    engine::docker::Docker,
+    firewall::{Firewall, NoFirewall, nft::Nft, rules::Rules},
+    model::Result,
+    store::{Store, embedded::Embedded, redis::Redis},
+};
+
+/// All that a server stands on.
+pub(super) async fn adapters(loaded: &Loaded) -> Result<Adapters> {
+    let config = &loaded.config;
+    let store: Arc<dyn Store> = match &config.redis_url {
+        Some(url) => Arc::new(Redis::connect(url, &config.instance.to_string()).await?),
+        None => Arc::new(Embedded::open(config.data.path())?),
+    };
+    let firewall: Arc<dyn Firewall> = if config.firewall.enabled {
+        Arc::new(Nft::new(rules(loaded))?)
+    } else {
+        tracing::warn!("the firewall is switched off: containers reach each other's ports and the host's services");
+        Arc::new(NoFirewall)
+    };
+    Ok(Adapters { engine: Arc::new(engine(loaded)?), store, firewall, clock: Arc::new(SystemClock::new()) })
+}
+
+/// The engine.
+pub(super) fn engine(loaded: &Loaded) -> Result<Docker> {
+    Docker::connect(loaded.config.engine.as_str(), &loaded.config.instance.to_string())
+}
+
+/// The rules for the containers' network.
+pub(super) fn rules(loaded: &Loaded) -> Rules {
+    let network = loaded.network();
+    Rules {
+        table: network.name.clone(),
+        bridge: network.bridge.clone(),
+        gateway: network.gateway(),
+        check_in_port: loaded.config.check_in.port,
+        subnet: network.subnet,
+    }
+}
