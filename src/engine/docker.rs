@@ -9,14 +9,18 @@ mod container;
 mod convert;
 mod create;
 mod deadlines;
+mod disk;
 mod errors;
 mod events;
+mod image;
+mod logs;
 mod network;
+mod pull;
 
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
@@ -30,7 +34,10 @@ use tokio::sync::Semaphore;
 pub use self::deadlines::Deadlines;
 use self::errors::{Task, translate};
 use super::{Engine, EngineEvent, Listed, NetworkSpec};
-use crate::model::{Blueprint, EngineId, Error, File, Image, Name, Observation, Result};
+use crate::model::{
+    Blueprint, DiskSpace, EngineId, Error, File, Image, ImageReference, LogRange, Name, Observation, PullProgress,
+    RegistryCredentials, Result,
+};
 
 /// How many calls may be under way at once in each lane. The client opens a socket for every call, so this bounds the
 /// sockets; the event stream is not counted.
@@ -66,6 +73,8 @@ pub struct Docker {
     ours: Mutex<HashSet<EngineId>>,
     /// Containers with a command of their own that have not been started yet.
     unproven: Mutex<HashSet<EngineId>>,
+    /// The engine's folder, once it has told.
+    root: OnceLock<PathBuf>,
 }
 
 impl Docker {
@@ -84,6 +93,7 @@ impl Docker {
             long: Semaphore::new(LANE),
             ours: Mutex::default(),
             unproven: Mutex::default(),
+            root: OnceLock::new(),
         })
     }
 
@@ -104,7 +114,7 @@ impl Docker {
             Address::Unix(path) => bollard::Docker::connect_with_unix(path, CLIENT_TIMEOUT, version)?,
             Address::Tcp(address) => bollard::Docker::connect_with_http(address, CLIENT_TIMEOUT, version)?,
         };
-        Ok(self.client.get_or_init(|| client))
+        Ok(self.client.get_or_init(|| client.with_request_modifier(pull::mend_credentials)))
     }
 
     /// Does one piece of work at the engine, waiting for a free place included, within the task's deadline.
@@ -262,6 +272,30 @@ impl Engine for Docker {
 
     async fn events(&self) -> Result<BoxStream<'static, EngineEvent>> {
         events::subscribe(self).await
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        pull::pull(self, image, credentials).await
+    }
+
+    async fn remove_image(&self, image: &ImageReference) -> Result<()> {
+        image::remove(self, image).await
+    }
+
+    async fn logs(&self, id: &EngineId, range: &LogRange) -> Result<BoxStream<'static, Result<Vec<u8>>>> {
+        logs::read(self, id, range).await
+    }
+
+    async fn disk(&self) -> Result<Option<DiskSpace>> {
+        disk::space(self).await
+    }
+
+    async fn disk_use(&self, id: &EngineId) -> Result<u64> {
+        disk::measure(self, id).await
     }
 }
 
