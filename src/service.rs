@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod container;
+pub mod disk;
 pub mod health;
 pub mod host;
 pub mod idle;
@@ -38,7 +39,8 @@ use crate::{
 
 use self::{
     activity::CheckInLimiter,
-    container::Cursor,
+    container::{Cursor, Readers},
+    disk::Sizes,
     health::Vitals,
     host::Watch,
     lock::Locks,
@@ -63,6 +65,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The memory in bytes that must be left on the host for another container to be started.
     pub memory_reserve: u64,
+    /// The bytes that must be free on the disk for another container to be made, or an image to be pulled.
+    pub disk_reserve: u64,
     /// After how much idleness a container is stopped unless it says otherwise.
     pub idle_timeout: IdleTimeout,
     /// How often the idle ones are looked for.
@@ -114,6 +118,10 @@ pub struct Spindown {
     starts: Semaphore,
     starts_waiting: Semaphore,
     stops: Semaphore,
+    pulls: Arc<Semaphore>,
+    /// Those who read the output of containers.
+    readers: Readers,
+    sizes: Sizes,
     sweeping: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -147,6 +155,9 @@ impl Spindown {
             starts: Semaphore::new(settings.starts_at_once),
             starts_waiting: Semaphore::new(settings.starts_at_once + settings.starts_waiting),
             stops: Semaphore::new(settings.stops_at_once),
+            pulls: Arc::new(Semaphore::new(image::PULLS_AT_ONCE)),
+            readers: Readers::default(),
+            sizes: Sizes::default(),
             sweeping: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

@@ -4,11 +4,14 @@ mod access;
 mod check_in;
 mod config;
 mod create;
+mod disk;
 mod documented;
 mod ending;
 mod errors;
 mod find;
+mod image;
 mod limits;
+mod logs;
 
 use std::{
     fs::File,

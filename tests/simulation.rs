@@ -1,7 +1,9 @@
 //! The promises, tested over a simulated engine and a clock that goes as fast as it is told to.
 
 mod create;
+mod disk;
 mod idle;
+mod image;
 mod promise;
 mod recovery;
 mod scale;
