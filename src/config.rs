@@ -302,6 +302,7 @@ impl Loaded {
                 log_size: limits.log_size.bytes(),
             },
             memory_reserve: limits.memory_reserve.bytes(),
+            disk_reserve: limits.disk_reserve.bytes(),
             idle_timeout: idle.timeout.timeout(),
             sweep_every: idle.sweep.span(),
             stop_grace: idle.stop_grace.span(),

@@ -11,7 +11,10 @@ use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
-use crate::model::{Blueprint, ContainerId, EngineId, File, Image, Name, Observation, Result};
+use crate::model::{
+    Blueprint, ContainerId, DiskSpace, EngineId, File, Image, ImageReference, LogRange, Name, Observation,
+    PullProgress, RegistryCredentials, Result,
+};
 
 /// The network that the containers are on.
 #[derive(Clone, Debug)]
@@ -143,4 +146,28 @@ pub trait Engine: Send + Sync {
 
     /// Events about containers of this instance from now on. When the connection is lost the stream ends.
     async fn events(&self) -> Result<BoxStream<'static, EngineEvent>>;
+
+    /// Pulls an image. Answers once the registry has let it through and the engine has begun; the stream tells how far it
+    /// has come, ends when the image is there, and after an error. Whoever drops it gives the pull up. `NotFound` if the
+    /// registry has no such image, `Unsuitable` if it refuses the credentials, or the lack of them, `Unavailable` if it does
+    /// not answer or nothing moves for too long.
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>>;
+
+    /// Takes a tag away, and the image with it if that was its last. `NotFound` if there is none; `Conflict`, naming them,
+    /// if containers were made from it, or from the image and this is its last tag, whoever made them.
+    async fn remove_image(&self, image: &ImageReference) -> Result<()>;
+
+    /// A container's output, running or not: both streams, in the order in which they were written. Following ends with
+    /// the container; whoever drops the stream ends it sooner.
+    async fn logs(&self, id: &EngineId, range: &LogRange) -> Result<BoxStream<'static, Result<Vec<u8>>>>;
+
+    /// The room on the disk that containers and images are on, where that can be told.
+    async fn disk(&self) -> Result<Option<DiskSpace>>;
+
+    /// The bytes that a container has written over its image. The engine walks all of its files for that.
+    async fn disk_use(&self, id: &EngineId) -> Result<u64>;
 }

@@ -35,6 +35,7 @@ pub fn api_server(figment: Figment, spindown: Arc<Spindown>, proxies: TrustedPro
         .mount("/v1", api::event::routes())
         .mount("/v1", api::image::routes())
         .mount("/v1", api::container::routes())
+        .mount("/v1", api::disk::routes())
         .register("/", catch::catchers())
 }
 

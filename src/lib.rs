@@ -92,6 +92,7 @@ impl Server {
         workers.push(tokio::spawn(reconcile::drift::run(Arc::clone(&spindown), met)));
         workers.push(tokio::spawn(reconcile::touch::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::firewall::run(Arc::clone(&spindown))));
+        workers.push(tokio::spawn(reconcile::disk::run(Arc::clone(&spindown))));
         let scheduler = reconcile::idle::start(Arc::clone(&spindown)).await?;
         Ok(Self { spindown, api, scheduler, workers })
     }

@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod container;
+pub mod disk;
 pub mod event;
 mod gauge;
 pub mod health;
@@ -40,7 +41,8 @@ use crate::{
 
 use self::{
     activity::CheckInLimiter,
-    container::Cursor,
+    container::{Cursor, Readers},
+    disk::Sizes,
     event::EventLog,
     health::Vitals,
     host::Watch,
@@ -66,6 +68,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The memory in bytes that must be left on the host for another container to be started.
     pub memory_reserve: u64,
+    /// The bytes that must be free on the disk for another container to be made, or an image to be pulled.
+    pub disk_reserve: u64,
     /// After how much idleness a container is stopped unless it says otherwise.
     pub idle_timeout: IdleTimeout,
     /// How often the idle ones are looked for.
@@ -120,6 +124,10 @@ pub struct Spindown {
     stops: Semaphore,
     /// Containers that were found idle and whose turn to be stopped has not ended.
     going_to_sleep: Mutex<BTreeSet<ContainerId>>,
+    pulls: Arc<Semaphore>,
+    /// Those who read the output of containers.
+    readers: Readers,
+    sizes: Sizes,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -155,6 +163,9 @@ impl Spindown {
             starts_waiting: Semaphore::new(settings.starts_at_once + settings.starts_waiting),
             stops: Semaphore::new(settings.stops_at_once),
             going_to_sleep: Mutex::default(),
+            pulls: Arc::new(Semaphore::new(image::PULLS_AT_ONCE)),
+            readers: Readers::default(),
+            sizes: Sizes::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             settings,

@@ -4,12 +4,15 @@ mod access;
 mod check_in;
 mod config;
 mod create;
+mod disk;
 mod documented;
 mod ending;
 mod errors;
 mod event;
 mod find;
+mod image;
 mod limits;
+mod logs;
 
 use std::{
     fs::File,

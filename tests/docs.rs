@@ -248,6 +248,9 @@ async fn docker_shows_what_the_tables_of_the_api_tell() {
     let made = server.create("labels=course=rust").await;
     let uri = made["uri"].as_str().unwrap().to_owned();
     compare(&made, &table(&api, "### The container", "member"), "the container");
+    let measured = server.wait_for(&uri, "measured", |a| a.json["disk"].is_object()).await;
+    compare(&measured.json, &table(&api, "### The container", "member"), "the container, measured");
+    compare(&server.get("/v1/disk").await.json, &table(&api, "## Disk", "member"), "the disk");
     let has_reported = |a: &crate::support::server::Answer| a.json["evidence"].to_string().contains("check-in");
     let activity = server.wait_for(&format!("{uri}/activity"), "reported", has_reported).await;
     compare(&activity.json, &table(&api, "## Activity", "member"), "the activity");
@@ -260,6 +263,7 @@ async fn docker_shows_what_the_tables_of_the_api_tell() {
     fields.push(("## Change", server.patch(&uri, "odd=1&status=running").await));
     fields.push(("## Events", server.get("/v1/events?odd=1").await));
     fields.push(("## List", server.get("/v1/containers?odd=1").await));
+    fields.push(("## Logs", server.get(&format!("{uri}/logs?odd=1")).await));
     for (heading, refusal) in fields {
         let told = refusal.json["message"].as_str().unwrap().split_once("known are ").unwrap().1.to_owned();
         let documented: Vec<_> = table(&api, heading, "field").into_iter().map(|row| row[0].clone()).collect();

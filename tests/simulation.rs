@@ -1,8 +1,10 @@
 //! The promises, tested over a simulated engine and a clock that goes as fast as it is told to.
 
 mod create;
+mod disk;
 mod event;
 mod idle;
+mod image;
 mod promise;
 mod recovery;
 mod scale;

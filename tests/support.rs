@@ -7,5 +7,6 @@ pub mod engine;
 pub mod memory;
 pub mod mortal;
 pub mod redis;
+pub mod registry;
 pub mod server;
 pub mod world;

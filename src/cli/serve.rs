@@ -45,10 +45,15 @@ async fn end(server: Server) -> Result<()> {
     Ok(())
 }
 
+/// What would write whole requests, with the credentials in their headers, however much is asked for.
+const WRITES_REQUESTS: &str = "rocket::server=error";
+
 /// Human on a terminal, JSON otherwise.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,rocket=off,_=off,tokio_cron_scheduler=warn"));
+    let filter = match (EnvFilter::try_from_default_env(), WRITES_REQUESTS.parse()) {
+        (Ok(filter), Ok(quiet)) => filter.add_directive(quiet),
+        _ => EnvFilter::new("info,rocket=off,_=off,tokio_cron_scheduler=warn"),
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { log.compact().init() } else { log.json().init() }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DEFAULT_USER,
-    value::{Cpus, Interface, Interval, Memory, Span, Timeout},
+    value::{Cpus, Interface, Interval, Memory, Reserve, Span, Timeout},
 };
 use crate::model::IdleTimeout;
 
@@ -66,6 +66,8 @@ pub struct Limits {
     pub log_size: Memory,
     /// The host's memory that must be left for another start.
     pub memory_reserve: Memory,
+    /// The disk that must be left for another container or image.
+    pub disk_reserve: Reserve,
 }
 
 impl Default for Limits {
@@ -76,6 +78,7 @@ impl Default for Limits {
             pids: 256,
             log_size: Memory(10 << 20),
             memory_reserve: Memory(128 << 20),
+            disk_reserve: Reserve(1 << 30),
         }
     }
 }

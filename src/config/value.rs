@@ -127,6 +127,27 @@ impl Timeout {
     }
 }
 
+/// What is to stay free: an amount as of memory, or 0 for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve(pub(super) u64);
+
+impl Written for Reserve {
+    fn read(text: &str) -> Result<Self> {
+        if text.trim() == "0" { Ok(Self(0)) } else { Memory::read(text).map(|amount| Self(amount.0)) }
+    }
+    fn write(&self) -> String {
+        if self.0 == 0 { "0".to_owned() } else { Memory(self.0).write() }
+    }
+}
+written!(Reserve);
+
+impl Reserve {
+    /// The bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
 /// An amount of memory: `512m`, or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory(pub(super) u64);

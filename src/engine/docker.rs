@@ -10,14 +10,18 @@ mod convert;
 mod create;
 mod deadlines;
 mod describe;
+mod disk;
 mod errors;
 mod events;
+mod image;
+mod logs;
 mod network;
+mod pull;
 
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
@@ -34,7 +38,10 @@ use super::{Engine, EngineEvent, Listed, NetworkSpec};
 use crate::{
     clock::Stopwatch,
     meter,
-    model::{Blueprint, EngineId, Error, File, Image, Name, Observation, Result},
+    model::{
+        Blueprint, DiskSpace, EngineId, Error, File, Image, ImageReference, LogRange, Name, Observation, PullProgress,
+        RegistryCredentials, Result,
+    },
 };
 
 /// How many calls may be under way at once in each lane. The client opens a socket for every call, so this bounds the
@@ -71,6 +78,8 @@ pub struct Docker {
     ours: Mutex<HashSet<EngineId>>,
     /// Containers with a command of their own that have not been started yet.
     unproven: Mutex<HashSet<EngineId>>,
+    /// The engine's folder, once it has told.
+    root: OnceLock<PathBuf>,
 }
 
 impl Docker {
@@ -89,6 +98,7 @@ impl Docker {
             long: Semaphore::new(LANE),
             ours: Mutex::default(),
             unproven: Mutex::default(),
+            root: OnceLock::new(),
         })
     }
 
@@ -109,7 +119,7 @@ impl Docker {
             Address::Unix(path) => bollard::Docker::connect_with_unix(path, CLIENT_TIMEOUT, version)?,
             Address::Tcp(address) => bollard::Docker::connect_with_http(address, CLIENT_TIMEOUT, version)?,
         };
-        Ok(self.client.get_or_init(|| client))
+        Ok(self.client.get_or_init(|| client.with_request_modifier(pull::mend_credentials)))
     }
 
     /// Does one piece of work at the engine, waiting for a free place included, within the task's deadline.
@@ -270,6 +280,30 @@ impl Engine for Docker {
 
     async fn events(&self) -> Result<BoxStream<'static, EngineEvent>> {
         events::subscribe(self).await
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        pull::pull(self, image, credentials).await
+    }
+
+    async fn remove_image(&self, image: &ImageReference) -> Result<()> {
+        image::remove(self, image).await
+    }
+
+    async fn logs(&self, id: &EngineId, range: &LogRange) -> Result<BoxStream<'static, Result<Vec<u8>>>> {
+        logs::read(self, id, range).await
+    }
+
+    async fn disk(&self) -> Result<Option<DiskSpace>> {
+        disk::space(self).await
+    }
+
+    async fn disk_use(&self, id: &EngineId) -> Result<u64> {
+        disk::measure(self, id).await
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod control;
 mod files;
+mod image;
 mod world;
 
 use std::{
@@ -22,7 +23,10 @@ use self::world::World;
 use super::{Engine, EngineEvent, Happening, Listed, NetworkSpec};
 use crate::{
     clock::Clock,
-    model::{Blueprint, EngineId, EngineState, Error, File, Image, Kind, Name, Observation, Result},
+    model::{
+        Blueprint, DiskSpace, EngineId, EngineState, Error, File, Image, ImageReference, Kind, LogRange, Name,
+        Observation, PullProgress, RegistryCredentials, Result,
+    },
 };
 
 /// The calls of an engine, for tests that count them, hold them up or let them fail.
@@ -64,6 +68,18 @@ pub enum Call {
     GetFiles,
     /// [`Engine::events`].
     Events,
+    /// [`Engine::pull`], until it begins.
+    Pull,
+    /// Each step of a pull that has begun.
+    PullStep,
+    /// [`Engine::remove_image`].
+    RemoveImage,
+    /// [`Engine::logs`].
+    Logs,
+    /// [`Engine::disk`].
+    Disk,
+    /// [`Engine::disk_use`].
+    DiskUse,
 }
 
 /// How long a call that is held up waits before it is given up, unless a test says otherwise.
@@ -88,8 +104,28 @@ pub struct Sim {
     clock: Arc<dyn Clock>,
     deadline: Duration,
     gate: watch::Sender<Gate>,
-    script: Mutex<Script>,
-    world: Mutex<World>,
+    script: Arc<Mutex<Script>>,
+    world: Arc<Mutex<World>>,
+}
+
+/// What every call passes, and so every step of what goes on after a call.
+struct Doors {
+    gate: watch::Receiver<Gate>,
+    script: Arc<Mutex<Script>>,
+    deadline: Duration,
+}
+
+impl Doors {
+    /// Waits while a test holds such calls up, and fails if it has arranged that.
+    async fn pass(&mut self, call: Call) -> Result<()> {
+        *locked(&self.script).counts.entry(call).or_default() += 1;
+        let open = self.gate.wait_for(|gate| !gate.all && !gate.calls.contains(&call));
+        match tokio::time::timeout(self.deadline, open).await {
+            Ok(passed) => drop(passed),
+            Err(late) => return Err(unreachable().caused_by(late)),
+        }
+        locked(&self.script).failures.get_mut(&call).and_then(VecDeque::pop_front).map_or(Ok(()), Err)
+    }
 }
 
 impl Sim {
@@ -98,7 +134,7 @@ impl Sim {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let world = World::new(clock.now().at);
         let gate = watch::Sender::new(Gate::default());
-        Self { clock, deadline: DEADLINE, gate, script: Mutex::default(), world: Mutex::new(world) }
+        Self { clock, deadline: DEADLINE, gate, script: Arc::default(), world: Arc::new(Mutex::new(world)) }
     }
 
     /// The same engine, giving up on calls that are held up after `deadline` (of tokio's time).
@@ -110,23 +146,13 @@ impl Sim {
 
     /// Lets a call through to the world, or lets it fail as a test has arranged.
     async fn enter(&self, call: Call) -> Result<MutexGuard<'_, World>> {
-        {
-            let mut script = locked(&self.script);
-            *script.counts.entry(call).or_default() += 1;
-        }
-        let mut gate = self.gate.subscribe();
-        let open = gate.wait_for(|gate| !gate.all && !gate.calls.contains(&call));
-        match tokio::time::timeout(self.deadline, open).await {
-            Ok(passed) => drop(passed),
-            Err(late) => return Err(unreachable().caused_by(late)),
-        }
-        let failure = locked(&self.script).failures.get_mut(&call).and_then(VecDeque::pop_front);
+        let passed = self.doors().pass(call).await;
         let world = self.world();
-        match failure {
-            _ if !world.is_up() => Err(unreachable()),
-            Some(failure) => Err(failure),
-            None => Ok(world),
-        }
+        if world.is_up() { passed.map(|()| world) } else { Err(unreachable()) }
+    }
+
+    fn doors(&self) -> Doors {
+        Doors { gate: self.gate.subscribe(), script: Arc::clone(&self.script), deadline: self.deadline }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -244,5 +270,35 @@ impl Engine for Sim {
         self.enter(Call::Events).await?.listeners.push(sender);
         let next = |mut receiver: mpsc::UnboundedReceiver<_>| async { receiver.recv().await.map(|e| (e, receiver)) };
         Ok(futures::stream::unfold(receiver, next).boxed())
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        image::pull(self, image, credentials).await
+    }
+
+    async fn remove_image(&self, image: &ImageReference) -> Result<()> {
+        self.enter(Call::RemoveImage).await?.remove_image(&image.to_string())
+    }
+
+    async fn logs(&self, id: &EngineId, range: &LogRange) -> Result<BoxStream<'static, Result<Vec<u8>>>> {
+        let now = self.now();
+        let (said, more) = self.enter(Call::Logs).await?.read_log(id, range, now)?;
+        let next = |more: Option<mpsc::UnboundedReceiver<Vec<u8>>>| async {
+            let mut more = more?;
+            more.recv().await.map(|line| (Ok(line), Some(more)))
+        };
+        Ok(futures::stream::iter(said.into_iter().map(Ok)).chain(futures::stream::unfold(more, next)).boxed())
+    }
+
+    async fn disk(&self) -> Result<Option<DiskSpace>> {
+        Ok(self.enter(Call::Disk).await?.disk)
+    }
+
+    async fn disk_use(&self, id: &EngineId) -> Result<u64> {
+        Ok(self.enter(Call::DiskUse).await?.ours(id)?.written)
     }
 }

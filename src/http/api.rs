@@ -2,6 +2,7 @@
 
 pub mod check_in;
 pub mod container;
+pub mod disk;
 pub mod event;
 pub mod health;
 pub mod image;

@@ -70,6 +70,11 @@ fn anything(status: Status, request: &Request<'_>) -> Problem {
 /// Whether the route would take the path with its own method.
 fn leads_to(route: &Route, path: &str) -> bool {
     let segments = |path: &str| path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (pattern, path) = (segments(route.uri.path()), segments(path));
+    let (mut pattern, mut path) = (segments(route.uri.path()), segments(path));
+    if pattern.last().is_some_and(|last| last.ends_with("..>")) {
+        // It stands for any number of parts, none included.
+        pattern.pop();
+        path.truncate(pattern.len());
+    }
     pattern.len() == path.len() && pattern.iter().zip(&path).all(|(p, s)| p.starts_with('<') || p == s)
 }

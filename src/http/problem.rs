@@ -5,9 +5,11 @@ use std::io::Cursor;
 use rocket::{
     Request, Response,
     http::{ContentType, Header, Status},
+    outcome::Outcome,
+    request::{self, FromRequest},
     response::{self, Responder},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::request::RequestId;
 use crate::model::{Error, Kind};
@@ -64,18 +66,46 @@ pub(super) fn status(kind: Kind) -> Status {
     }
 }
 
-impl<'r> Responder<'r, 'static> for Problem {
-    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let body = json!({
+/// What a problem tells of the request that it came with.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    path: String,
+    id: String,
+}
+
+impl Origin {
+    fn of(request: &Request<'_>) -> Self {
+        Self { path: request.uri().path().to_string(), id: RequestId::of(request).as_str().to_owned() }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Origin {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Self::Error> {
+        Outcome::Success(Self::of(request))
+    }
+}
+
+impl Problem {
+    /// The members of the document.
+    pub(super) fn members(&self, origin: &Origin) -> Value {
+        json!({
             "type": "about:blank",
             "title": self.status.reason_lossy(),
             "status": self.status.code,
             "detail": self.message,
             "message": self.message,
-            "instance": request.uri().path().as_str(),
-            "request_id": RequestId::of(request).as_str(),
+            "instance": origin.path,
+            "request_id": origin.id,
         })
-        .to_string();
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Problem {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let body = self.members(&Origin::of(request)).to_string();
         let mut response = Response::build();
         response
             .status(self.status)

@@ -32,6 +32,15 @@ pub fn parse_memory(text: &str) -> Result<u64> {
     }
 }
 
+/// Bytes for people to read: `1.5 GiB`.
+pub fn format_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.into_iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// Reads a number of processors, fractions included.
 ///
 /// # Errors
@@ -58,6 +67,15 @@ mod tests {
         }
         for text in ["", "m", "1", "5m", "-1m", "1.5g", "2t", "99999999999999999999", "18446744073709551615g", "9ib"] {
             assert!(parse_memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_in_the_largest_unit() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (u64::MAX, "17179869184.0 GiB")]
+        {
+            assert_eq!(format_bytes(bytes), text);
         }
     }
 

@@ -20,7 +20,7 @@ pub enum Kind {
     Unsuitable,
     /// Too many requests from one source.
     TooMany,
-    /// No port, address or memory is left.
+    /// No port, address, memory or disk is left.
     Exhausted,
     /// The engine or the store does not answer: try again later.
     Unavailable,

@@ -2,6 +2,7 @@
 
 mod create;
 mod files;
+mod logs;
 mod remove;
 mod start;
 mod stop;
@@ -12,10 +13,12 @@ use std::net::Ipv4Addr;
 use time::OffsetDateTime;
 
 use super::{Spindown, snapshot::Entry};
-use crate::model::{Container, ContainerId, Result, Status};
+use crate::model::{Container, ContainerId, DiskUse, Result, Status};
 
 pub use create::{IdempotencyKey, NewContainer};
 pub use files::AuthorizedKeys;
+pub use logs::Output;
+pub(super) use logs::Readers;
 pub use update::Change;
 
 pub(super) use stop::count_stop;
@@ -42,6 +45,8 @@ pub struct Report {
     pub last_active_at: Option<OffsetDateTime>,
     /// When it would be stopped if nothing more happens.
     pub stops_at: Option<OffsetDateTime>,
+    /// What it took of the disk when it was measured last; nothing until then.
+    pub disk: Option<DiskUse>,
 }
 
 /// Which containers a list shows.
@@ -123,6 +128,7 @@ impl Spindown {
             connections: entry.connections.filter(|_| up).unwrap_or(0),
             last_active_at: entry.last_active_at(),
             stops_at: judgement.due.map(|due| now.date_of(due)),
+            disk: self.sizes.of(&entry.container.id),
         }
     }
 }

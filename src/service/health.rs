@@ -43,7 +43,7 @@ impl Spindown {
         {
             return checks.clone();
         }
-        let (engine, store) = tokio::join!(self.check_engine(), self.store.ping());
+        let (engine, store, disk) = tokio::join!(self.check_engine(), self.store.ping(), self.disk_problem());
         let check = |part, problem| Check { part, problem };
         let message = |outcome: Result<()>| outcome.err().map(|e: Error| e.message().to_owned());
         let checks = vec![
@@ -52,6 +52,7 @@ impl Spindown {
             check("firewall", self.vitals.firewall.locked().clone()),
             check("scheduler", self.scheduler_problem()),
             check("check_in", self.vitals.listener.locked().clone()),
+            check("disk", disk),
         ];
         *last = Some((now, checks.clone()));
         checks

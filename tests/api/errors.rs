@@ -151,7 +151,11 @@ async fn requests_that_lead_nowhere_are_told_where_to_go() {
         ("POST", uri, "DELETE, GET, HEAD, PATCH"),
         ("PUT", uri, "DELETE, GET, HEAD, PATCH"),
         ("DELETE", &format!("{uri}/activity"), "GET, HEAD"),
-        ("POST", "/v1/images", "GET, HEAD"),
+        ("PUT", "/v1/images", "GET, HEAD, POST"),
+        ("DELETE", "/v1/images", "GET, HEAD, POST"),
+        ("GET", "/v1/images/spindown/ssh:latest", "DELETE"),
+        ("POST", "/v1/disk", "GET, HEAD"),
+        ("DELETE", &format!("{uri}/logs"), "GET, HEAD"),
         ("GET", "/v1/check-in", "POST"),
         ("PUT", "/health", "GET, HEAD"),
     ] {
@@ -160,7 +164,7 @@ async fn requests_that_lead_nowhere_are_told_where_to_go() {
         assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
     }
     for path in
-        ["/", "/v1", "/v2/containers", "/v1/container", &format!("{uri}/logs"), "/v1/health", "/%2e%2e/etc/passwd"]
+        ["/", "/v1", "/v2/containers", "/v1/container", &format!("{uri}/log"), "/v1/health", "/%2e%2e/etc/passwd"]
     {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let answer = server.call(method.clone(), path, "").await;

@@ -2,6 +2,7 @@
 //! it: `docker` for the real one's safety and failures, `sim` for what tests do to the simulated one.
 
 mod docker;
+mod image;
 mod rig;
 mod sim;
 
@@ -13,7 +14,15 @@ use spindown::{
     model::{Blueprint, EngineId, EngineState, Error, File, Kind, Name, Observation, Protocol},
 };
 
-use self::rig::{DockerRig, Rig, SimRig};
+use self::{
+    image::{
+        a_pull_that_was_dropped_can_be_made_again, a_registry_lets_in_who_proves_himself,
+        an_image_in_use_is_not_removed, an_image_is_pulled_and_removed, two_pulls_of_one_image_get_it_both,
+        what_a_container_goes_on_to_write_is_followed_to_its_end, what_a_container_takes_of_the_disk_is_measured,
+        what_a_container_writes_is_read,
+    },
+    rig::{DockerRig, Rig, SimRig},
+};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +78,14 @@ suite! {
     a_different_network_is_a_conflict
     a_network_made_again_takes_its_containers_back
     the_engine_tells_when_it_started
+    an_image_is_pulled_and_removed
+    a_registry_lets_in_who_proves_himself
+    an_image_in_use_is_not_removed
+    two_pulls_of_one_image_get_it_both
+    a_pull_that_was_dropped_can_be_made_again
+    what_a_container_writes_is_read
+    what_a_container_goes_on_to_write_is_followed_to_its_end
+    what_a_container_takes_of_the_disk_is_measured
 }
 
 /// Waits until the events of `id` have brought `what`, and answers all of its events until then.

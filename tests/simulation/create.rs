@@ -16,8 +16,16 @@ use crate::support::{
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
 
 /// Every call of the engine that a create makes …
-const CALLS: [Call; 7] =
-    [Call::Image, Call::Create, Call::GetFiles, Call::PutFiles, Call::FreeMemory, Call::Start, Call::Inspect];
+const CALLS: [Call; 8] = [
+    Call::Disk,
+    Call::Image,
+    Call::Create,
+    Call::GetFiles,
+    Call::PutFiles,
+    Call::FreeMemory,
+    Call::Start,
+    Call::Inspect,
+];
 /// … and of the store.
 const ACCESSES: [Access; 4] = [Access::Begin, Access::Claims, Access::Claim, Access::Put];
 

@@ -7,7 +7,8 @@ use futures::stream::BoxStream;
 use spindown::{
     engine::{Engine, EngineEvent, Listed, NetworkSpec},
     model::{
-        Activity, Blueprint, Claim, Container, ContainerId, EngineId, File, HostName, Image, Name, Observation, Result,
+        Activity, Blueprint, Claim, Container, ContainerId, DiskSpace, EngineId, File, HostName, Image, ImageReference,
+        LogRange, Name, Observation, PullProgress, RegistryCredentials, Result,
     },
     store::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store},
 };
@@ -86,6 +87,25 @@ impl<T: Engine> Engine for Mortal<T> {
     }
     async fn events(&self) -> Result<BoxStream<'static, EngineEvent>> {
         self.live(self.inner.events()).await
+    }
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        self.live(self.inner.pull(image, credentials)).await
+    }
+    async fn remove_image(&self, image: &ImageReference) -> Result<()> {
+        self.live(self.inner.remove_image(image)).await
+    }
+    async fn logs(&self, id: &EngineId, range: &LogRange) -> Result<BoxStream<'static, Result<Vec<u8>>>> {
+        self.live(self.inner.logs(id, range)).await
+    }
+    async fn disk(&self) -> Result<Option<DiskSpace>> {
+        self.live(self.inner.disk()).await
+    }
+    async fn disk_use(&self, id: &EngineId) -> Result<u64> {
+        self.live(self.inner.disk_use(id)).await
     }
 }
 

@@ -363,6 +363,7 @@ fn settings() -> Settings {
         bind: Ipv4Addr::LOCALHOST.into(),
         limits: Limits { memory: 256 << 20, cpus: 0.5, pids: 100, log_size: 1 << 20 },
         memory_reserve: 1 << 30,
+        disk_reserve: 1 << 30,
         idle_timeout: IdleTimeout::After(minutes(150)),
         sweep_every: SWEEP,
         stop_grace: Duration::from_secs(10),

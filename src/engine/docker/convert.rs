@@ -4,14 +4,17 @@ use std::net::Ipv4Addr;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, ContainerSummary,
-    ContainerSummaryStateEnum as SummaryState, ImageInspect, ImageSummary, PortMap,
+    ContainerSummaryStateEnum as SummaryState, CreateImageInfo, ImageInspect, ImageSummary, PortMap,
 };
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::errors;
 use crate::{
     engine::Listed,
-    model::{ContainerId, EngineId, EngineState, Error, Image, Kind, Name, Observation, Port, Protocol, Result, birth},
+    model::{
+        ContainerId, EngineId, EngineState, Error, Image, Kind, Name, Observation, Port, Protocol, PullProgress,
+        PullStep, Result, birth,
+    },
 };
 
 /// The longest name of an image that is passed on.
@@ -121,6 +124,30 @@ pub(super) fn image(found: ImageInspect) -> Image {
     exposed.sort_unstable();
     exposed.dedup();
     Image { exposed, labels: config.labels.unwrap_or_default().into_iter().collect() }
+}
+
+/// How far a pull has come, if the line tells that.
+pub(super) fn progress(line: CreateImageInfo) -> Option<PullProgress> {
+    let status = line.status?;
+    let step = match status.as_str() {
+        text if text.starts_with("Pulling from ") => PullStep::Pulling,
+        "Pulling fs layer" | "Waiting" => PullStep::Waiting,
+        "Downloading" => PullStep::Downloading,
+        "Verifying Checksum" | "Download complete" => PullStep::Downloaded,
+        "Extracting" => PullStep::Extracting,
+        "Pull complete" | "Already exists" => PullStep::Complete,
+        _ => return None,
+    };
+    let detail = line.progress_detail.unwrap_or_default();
+    let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+    Some(PullProgress {
+        step,
+        // The first line has the tag there.
+        layer: line.id.filter(|_| step != PullStep::Pulling),
+        current: bytes(detail.current),
+        // The engine tells a total of -1 where the registry told none.
+        total: bytes(detail.total).filter(|total| *total > 0),
+    })
 }
 
 /// The tags of all images; those without one cannot be asked for.

@@ -22,6 +22,10 @@ pub struct Deadlines {
     pub files: Duration,
     /// Freezing's end and names: they touch no disk to speak of.
     pub change: Duration,
+    /// Pulling: not the whole of it, but how long nothing may move.
+    pub pull: Duration,
+    /// Measuring walks all files that a container has written.
+    pub measure: Duration,
 }
 
 impl Default for Deadlines {
@@ -34,6 +38,8 @@ impl Default for Deadlines {
             remove: Duration::from_secs(60),
             files: Duration::from_secs(30),
             change: Duration::from_secs(10),
+            pull: Duration::from_secs(120),
+            measure: Duration::from_secs(60),
         }
     }
 }
@@ -46,8 +52,10 @@ impl Deadlines {
             Task::Create(_) | Task::Network(_) => self.create,
             Task::Start => self.start,
             Task::Stop(grace) => grace.saturating_add(self.stop),
-            Task::Remove => self.remove,
-            Task::Put(_) | Task::Get(_) => self.files,
+            Task::Remove | Task::RemoveImage(_) => self.remove,
+            Task::Put(_) | Task::Get(_) | Task::Logs => self.files,
+            Task::Pull(_) => self.pull,
+            Task::Measure => self.measure,
             Task::Thaw | Task::Rename(_) => self.change,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::errors::Error as Fault;
 
 use super::super::NetworkSpec;
-use crate::model::{Blueprint, Error, Kind, Name};
+use crate::model::{Blueprint, Error, ImageReference, Kind, Name};
 
 const NETWORK_MISSING: &str = "the containers' network is missing";
 
@@ -26,6 +26,10 @@ pub(super) enum Task<'a> {
     Rename(&'a Name),
     Put(&'a str),
     Get(&'a str),
+    Pull(&'a ImageReference),
+    RemoveImage(&'a ImageReference),
+    Logs,
+    Measure,
 }
 
 impl Task<'_> {
@@ -45,12 +49,27 @@ impl Task<'_> {
             Self::Rename(_) => "rename",
             Self::Put(_) => "put",
             Self::Get(_) => "get",
+            Self::Pull(_) => "pull",
+            Self::RemoveImage(_) => "remove_image",
+            Self::Logs => "logs",
+            Self::Measure => "measure",
         }
     }
 
     /// Whether it may take long on a healthy engine.
     pub(super) fn is_long(&self) -> bool {
-        matches!(self, Self::Start | Self::Stop(_) | Self::Remove | Self::Put(_) | Self::Get(_))
+        matches!(
+            self,
+            Self::Start
+                | Self::Stop(_)
+                | Self::Remove
+                | Self::Put(_)
+                | Self::Get(_)
+                | Self::Pull(_)
+                | Self::RemoveImage(_)
+                | Self::Logs
+                | Self::Measure
+        )
     }
 }
 
@@ -76,8 +95,15 @@ pub(super) fn is_network_missing(error: &Error) -> bool {
 
 /// Translates what the client reports.
 pub(super) fn translate(task: &Task<'_>, fault: Fault) -> Error {
-    let error = match &fault {
+    sense(task, &fault).caused_by(fault)
+}
+
+/// What the client reports in the caller's words, and nothing of its own.
+pub(super) fn sense(task: &Task<'_>, fault: &Fault) -> Error {
+    match fault {
         Fault::DockerResponseServerError { status_code, message } => meaning(task, *status_code, message),
+        // What goes wrong after the engine has begun to answer comes without a status.
+        Fault::DockerStreamError { error } => meaning(task, 500, error),
         Fault::JsonDataError { .. } | Fault::JsonSerdeError { .. } | Fault::StrParseError { .. } => {
             Error::new(Kind::Internal, "the engine's answer cannot be read")
         }
@@ -87,8 +113,7 @@ pub(super) fn translate(task: &Task<'_>, fault: Fault) -> Error {
         | Fault::SocketNotFoundError(_)
         | Fault::RequestTimeoutError => unreachable(),
         _ => Error::new(Kind::Internal, "the engine could not be asked"),
-    };
-    error.caused_by(fault)
+    }
 }
 
 /// What an answer of `status` with `text` means for `task`.
@@ -99,6 +124,9 @@ pub(super) fn meaning(task: &Task<'_>, status: u16, text: &str) -> Error {
     }
     match (*task, status) {
         (Task::Image(name), 400 | 404) => no_image(name),
+        (Task::Pull(image), _) => pull_refused(image, status, text),
+        (Task::RemoveImage(image), 404) => no_image(&image.to_string()),
+        (Task::RemoveImage(image), 409) => Error::conflict(format!("the image \"{image}\" is in use")),
         (Task::Network(network), _) => network_refused(network, text),
         (Task::Create(blueprint), 400 | 404) => create_refused(blueprint, text),
         (Task::Create(Blueprint { name: Some(name), .. }) | Task::Rename(name), 409) => {
@@ -133,6 +161,37 @@ fn host_is_full(text: &str) -> Option<Error> {
         return None;
     };
     Some(Error::new(Kind::Exhausted, what))
+}
+
+/// Why an image cannot be pulled: engines tell what registries answered, in words alone.
+fn pull_refused(image: &ImageReference, status: u16, text: &str) -> Error {
+    let has = |part: &str| text.contains(part);
+    let away = ["connection refused", "no such host", "timeout", "deadline exceeded", "no route to host", "EOF"];
+    let away = ["network is unreachable", "connection reset", "server misbehaving", "TLS handshake"]
+        .into_iter()
+        .chain(away)
+        .any(&has);
+    if has("toomanyrequests") {
+        Error::new(Kind::TooMany, "the registry takes no more requests for now: try again later, or with credentials")
+    } else if has("pull access denied") || has("basic auth credentials") || has("unauthorized") || has("denied: ") {
+        let message = format!(
+            "the registry does not let \"{image}\" be pulled: there is no such image, or X-Registry-Auth is missing or \
+             has the wrong credentials"
+        );
+        Error::new(Kind::Unsuitable, message)
+    } else if has("no matching manifest") {
+        Error::new(Kind::Unsuitable, format!("the image \"{image}\" is not made for this machine's kind of processor"))
+    } else if has("manifest unknown") || has("name unknown") || status == 404 {
+        Error::not_found(format!("the registry has no image \"{image}\""))
+    } else if has("x509") || has("server gave HTTP response to HTTPS client") {
+        Error::unavailable("the engine does not trust the registry: it has no certificate that can be checked")
+    } else if away {
+        Error::unavailable("the registry does not answer")
+    } else if has("invalid reference format") {
+        Error::invalid(format!("\"{image}\" cannot be an image's name"))
+    } else {
+        Error::unavailable(format!("the image \"{image}\" could not be pulled"))
+    }
 }
 
 fn create_refused(blueprint: &Blueprint, text: &str) -> Error {
@@ -255,6 +314,8 @@ mod tests {
         let blueprint = blueprint();
         let name = Name::from_engine("bell");
         let (create, rename, net) = (Task::Create(&blueprint), Task::Rename(&name), Task::Network(&network));
+        let reference = ImageReference::parse("h.x:1/x:1").unwrap();
+        let (pull, unlink) = (Task::Pull(&reference), Task::RemoveImage(&reference));
         let external = "driver failed programming external connectivity on endpoint p (4a81): ";
         let runc = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: ";
         for (task, status, text, kind, part) in [
@@ -264,6 +325,43 @@ mod tests {
             (Task::Stop(Duration::ZERO), 404, "No such container: 12", NotFound, "container"),
             (Task::Image("x"), 404, "no such image: x: No such image: x:latest", NotFound, "\"x\""),
             (Task::Image("X"), 400, "no such image: X: invalid reference format", NotFound, "\"X\""),
+            (
+                pull,
+                500,
+                "Head \"http://h:1/v2/x/manifests/1\": no basic auth credentials",
+                Unsuitable,
+                "X-Registry-Auth",
+            ),
+            (pull, 500, "unauthorized: authentication required", Unsuitable, "X-Registry-Auth"),
+            (
+                pull,
+                404,
+                "pull access denied for x, repository does not exist or may require",
+                Unsuitable,
+                "no such image",
+            ),
+            (pull, 404, "manifest for h:1/x:1 not found: manifest unknown: manifest unknown", NotFound, "h.x:1/x:1"),
+            (pull, 500, "no matching manifest for linux/amd64 in the manifest list", Unsuitable, "processor"),
+            (
+                pull,
+                500,
+                "Get \"http://h:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+                Unavailable,
+                "answer",
+            ),
+            (
+                pull,
+                500,
+                "Get \"https://h/v2/\": dial tcp: lookup h on 10.0.0.1:53: no such host",
+                Unavailable,
+                "answer",
+            ),
+            (pull, 500, "Get \"https://h/v2/\": x509: certificate signed by unknown authority", Unavailable, "trust"),
+            (pull, 500, "toomanyrequests: You have reached your pull rate limit", Kind::TooMany, "later"),
+            (pull, 500, "failed to register layer: no space left on device", Exhausted, "disk"),
+            (pull, 500, "unexpected", Unavailable, "could not be pulled"),
+            (unlink, 404, "No such image: h.x:1/x:1", NotFound, "h.x:1/x:1"),
+            (unlink, 409, "conflict: unable to remove repository reference (must force)", Conflict, "in use"),
             (create, 404, "No such image: a/b:latest", Unsuitable, "a/b"),
             (create, 400, "invalid reference format: repository name must be lowercase", Unsuitable, "a/b"),
             (create, 400, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", Invalid, "cpus"),

@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
-    Call, Sim, locked,
+    Call, Sim,
+    image::Published,
+    locked,
     world::{self, Holder},
 };
-use crate::model::{Blueprint, ContainerId, EngineId, Error, File, Image, Limits, Observation, Protocol};
+use crate::model::{Blueprint, ContainerId, DiskSpace, EngineId, Error, File, Image, Limits, Observation, Protocol};
 
 impl Sim {
     /// Gives the engine an image; without a tag, `latest` is meant.
@@ -176,5 +178,33 @@ impl Sim {
     /// How often a call of this kind was made, whatever came of it.
     pub fn count(&self, call: Call) -> usize {
         locked(&self.script).counts.get(&call).copied().unwrap_or_default()
+    }
+
+    /// Gives a registry an image that everybody, or only who knows this name and password, may pull.
+    pub fn publish(&self, name: &str, image: Image, keeper: Option<(&str, &str)>) {
+        let keeper = keeper.map(|(name, password)| (name.to_owned(), password.to_owned()));
+        self.world().registry.insert(world::tagged(name), Published { image, keeper });
+    }
+
+    /// Sets the room on the engine's disk.
+    pub fn set_disk(&self, space: Option<DiskSpace>) {
+        self.world().disk = space;
+    }
+
+    /// Lets a container have written so many bytes over its image.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such container.
+    pub fn fill(&self, id: &EngineId, bytes: u64) -> Result<(), Error> {
+        self.world().ours_mut(id)?.written = bytes;
+        Ok(())
+    }
+
+    /// Lets a container write a line to its output.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such container.
+    pub fn say(&self, id: &EngineId, line: &str) -> Result<(), Error> {
+        self.world().say(id, line)
     }
 }

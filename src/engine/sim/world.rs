@@ -5,14 +5,15 @@ use std::{
     net::Ipv4Addr,
 };
 
-use time::OffsetDateTime;
-use tokio::sync::mpsc::UnboundedSender;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::files::Files;
+use super::{files::Files, image::Published};
 use crate::{
     engine::{EngineEvent, Happening, Listed, NetworkSpec},
     model::{
-        Blueprint, ContainerId, EngineId, EngineState, Error, Image, Kind, Name, Observation, Protocol, Result, birth,
+        Blueprint, ContainerId, DiskSpace, EngineId, EngineState, Error, Image, Kind, LogRange, Name, Observation,
+        Protocol, Result, birth,
     },
 };
 
@@ -39,6 +40,12 @@ pub(super) struct Inmate {
     pub(super) started_at: Option<OffsetDateTime>,
     pub(super) finished_at: Option<OffsetDateTime>,
     pub(super) files: Files,
+    /// What it has written out, by lines.
+    pub(super) log: Vec<String>,
+    /// Who follows that.
+    pub(super) followers: Vec<UnboundedSender<Vec<u8>>>,
+    /// The bytes that it has written over its image.
+    pub(super) written: u64,
 }
 
 impl Inmate {
@@ -50,12 +57,19 @@ impl Inmate {
     }
 }
 
+/// What a container has written, by pieces, and what it is yet to write.
+pub(super) type Log = (Vec<Vec<u8>>, Option<UnboundedReceiver<Vec<u8>>>);
+
 /// Everything that the engine has.
 #[derive(Debug)]
 pub(super) struct World {
     /// What the machine could still give; nothing is known without it.
     pub(super) free_memory: Option<u64>,
+    /// The room on its disk; nothing is known without it.
+    pub(super) disk: Option<DiskSpace>,
     pub(super) images: BTreeMap<String, Image>,
+    /// What can be pulled.
+    pub(super) registry: BTreeMap<String, Published>,
     pub(super) networks: HashMap<String, NetworkSpec>,
     pub(super) listeners: Vec<UnboundedSender<EngineEvent>>,
     pub(super) ports: HashMap<(u16, Protocol), Holder>,
@@ -75,7 +89,9 @@ impl World {
     pub(super) fn new(now: OffsetDateTime) -> Self {
         Self {
             free_memory: None,
+            disk: None,
             images: BTreeMap::new(),
+            registry: BTreeMap::new(),
             networks: HashMap::new(),
             listeners: Vec::new(),
             ports: HashMap::new(),
@@ -205,6 +221,9 @@ impl World {
             started_at: None,
             finished_at: None,
             files: Files::default(),
+            log: Vec::new(),
+            followers: Vec::new(),
+            written: 0,
         };
         self.names.insert(name, id.clone());
         self.containers.insert(id.clone(), inmate);
@@ -267,6 +286,7 @@ impl World {
         inmate.state = EngineState::Exited;
         inmate.exit_code = exit_code;
         inmate.finished_at = Some(now);
+        inmate.followers.clear();
         let blueprint = &inmate.blueprint;
         self.addresses.remove(&(blueprint.network.clone(), blueprint.address));
         for port in &blueprint.ports {
@@ -309,9 +329,49 @@ impl World {
         Ok(())
     }
 
+    /// Takes an image away that no container uses.
+    pub(super) fn remove_image(&mut self, name: &str) -> Result<()> {
+        if !self.images.contains_key(name) {
+            return Err(Error::not_found(format!("the image {name:?} is not on the host")));
+        }
+        let using = self.containers.values().filter(|inmate| tagged(&inmate.blueprint.image) == name);
+        let mut users: Vec<_> = using.map(|inmate| (inmate.id().is_none(), inmate.name.as_str())).collect();
+        users.sort_unstable();
+        if !users.is_empty() {
+            let named = users.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+            return Err(Error::conflict(format!("the image \"{name}\" is in use by {named}: DELETE them first")));
+        }
+        self.images.remove(name);
+        Ok(())
+    }
+
+    /// A container writes a line.
+    pub(super) fn say(&mut self, id: &EngineId, line: &str) -> Result<()> {
+        let inmate = self.ours_mut(id)?;
+        inmate.log.push(line.to_owned());
+        inmate.followers.retain(|follower| follower.send(format!("{line}\n").into_bytes()).is_ok());
+        Ok(())
+    }
+
+    /// What a container has written, and what it is yet to write if that is asked for.
+    pub(super) fn read_log(&mut self, id: &EngineId, range: &LogRange, now: OffsetDateTime) -> Result<Log> {
+        let inmate = self.ours_mut(id)?;
+        let lines = range.tail.map_or(inmate.log.len(), |tail| inmate.log.len().min(tail as usize));
+        let date = if range.timestamps { now.format(&Rfc3339).unwrap_or_default() + " " } else { String::new() };
+        let last = &inmate.log[inmate.log.len() - lines..];
+        let said = last.iter().map(|line| format!("{date}{line}\n").into_bytes()).collect();
+        let more = (range.follow && inmate.state.is_up()).then(|| {
+            let (sender, receiver) = unbounded_channel();
+            inmate.followers.push(sender);
+            receiver
+        });
+        Ok((said, more))
+    }
+
     pub(super) fn go_down(&mut self, now: OffsetDateTime) {
         self.went_down_at.get_or_insert(now);
         self.listeners.clear();
+        self.containers.values_mut().for_each(|inmate| inmate.followers.clear());
     }
 
     /// The engine answers again; if it was `restarted`, everything that ran ended when it went down.

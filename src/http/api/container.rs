@@ -5,18 +5,20 @@ mod view;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream::BoxStream};
 use rocket::{
     Request, Route, State, delete, get,
-    http::Status,
+    http::{ContentType, Status},
     outcome::Outcome,
     patch, post,
     request::{self, FromRequest},
+    response::stream::ByteStream,
     routes,
     serde::json::Json,
 };
 
 use self::{
-    input::{Listing, Patch, new_container},
+    input::{Listing, Patch, log_range, new_container},
     view::{ActivityView, ContainerView, Created},
 };
 use crate::{
@@ -32,7 +34,7 @@ use crate::{
 
 /// The routes.
 pub(in crate::http) fn routes() -> Vec<Route> {
-    routes![list, create, show, change, remove, activity]
+    routes![list, create, show, change, remove, activity, logs]
 }
 
 /// The caller's mark on a create, if there is one.
@@ -105,4 +107,20 @@ async fn remove(_caller: Caller, trace: Trace, name: &str, spindown: &State<Arc<
 #[get("/containers/<name>/activity")]
 async fn activity(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ActivityView>, Problem> {
     Ok(Json(spindown.activity(name)?.into()))
+}
+
+/// What containers write may be anything; whoever reads it is told that it is text, and nothing else is made of it.
+#[get("/containers/<name>/logs")]
+async fn logs(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    query: QueryFields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<(ContentType, ByteStream<BoxStream<'static, Vec<u8>>>), Problem> {
+    let range = log_range(query.0)?;
+    let output = trace.follow(spindown.container_logs(name, &range)).await?;
+    let pieces =
+        futures::stream::unfold(output, |mut output| async { output.recv().await.map(|piece| (piece, output)) });
+    Ok((ContentType::Plain, ByteStream(pieces.boxed())))
 }

@@ -82,7 +82,7 @@ impl Spindown {
     ///
     /// # Errors
     /// `Unsuitable` if the image is not there or exposes no port; `Conflict` if the name is in use, or the key was used for
-    /// something else; `Exhausted` without a port, an address or memory; `Unavailable` without engine or store.
+    /// something else; `Exhausted` without a port, an address, memory or disk; `Unavailable` without engine or store.
     pub async fn create_container(
         &self,
         owner: &str,
@@ -125,6 +125,7 @@ impl Spindown {
 
     /// Makes the container. The caller holds its lock.
     async fn create_once(&self, id: ContainerId, owner: &str, wanted: &NewContainer) -> Result<Report> {
+        self.require_disk().await?;
         let image = self.engine.image(&wanted.image).await.map_err(|error| match error.kind() {
             Kind::NotFound => Error::new(
                 Kind::Unsuitable,

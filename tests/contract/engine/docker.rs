@@ -8,7 +8,7 @@ use spindown::{
         Engine, Happening,
         docker::{Deadlines, Docker},
     },
-    model::{Blueprint, EngineId, EngineState, Kind, Limits, Port, Protocol},
+    model::{Blueprint, EngineId, EngineState, ImageReference, Kind, Limits, Port, Protocol},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -244,7 +244,17 @@ async fn nothing_answers(docker: &Docker) {
 
 fn impatient() -> Deadlines {
     let short = Duration::from_millis(300);
-    Deadlines { look: short, create: short, start: short, stop: short, remove: short, files: short, change: short }
+    Deadlines {
+        look: short,
+        create: short,
+        start: short,
+        stop: short,
+        remove: short,
+        files: short,
+        change: short,
+        pull: short,
+        measure: short,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -419,4 +429,16 @@ async fn medians() {
         times.sort_unstable();
         println!("{what}: median {:?}, longest {:?}", times[times.len() / 2], times[times.len() - 1]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_in_which_nothing_moves_is_given_up() {
+    // A registry that takes the connection and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = DockerRig::new().await;
+    let deadlines = Deadlines { pull: Duration::from_secs(1), ..Deadlines::default() };
+    let docker = Docker::connect(&format!("unix://{SOCKET}"), &rig.block.instance()).unwrap().with_deadlines(deadlines);
+    let image = ImageReference::parse(&format!("{}/tiny:1", silent.local_addr().unwrap())).unwrap();
+    let outcome = tokio::time::timeout(PATIENCE, docker.pull(&image, None)).await.expect("it is given up").map(drop);
+    fails(outcome, Kind::Unavailable, "nothing moved for 1 s");
 }

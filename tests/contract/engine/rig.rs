@@ -2,13 +2,20 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, net::TcpListener, process::Command, sync::Arc};
 
+use async_trait::async_trait;
 use spindown::{
     clock::SystemClock,
     engine::{Engine, NetworkSpec, docker::Docker, sim::Sim},
-    model::{Blueprint, Container, ContainerId, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol, birth},
+    model::{
+        Blueprint, Container, ContainerId, DiskSpace, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol,
+        RegistryCredentials, birth,
+    },
 };
 
-use crate::support::block::{Block, IMAGE};
+use crate::support::{
+    block::{Block, IMAGE},
+    registry::Registry,
+};
 
 /// Where the real engine listens.
 pub const SOCKET: &str = "/var/run/docker.sock";
@@ -19,7 +26,16 @@ pub const PLAIN: &str = "plain";
 pub trait Held {}
 impl<T> Held for T {}
 
+/// An image at a private registry.
+pub struct Published {
+    pub image: String,
+    pub credentials: RegistryCredentials,
+    /// The registry, while it is needed.
+    pub _held: Box<dyn Held + Send + Sync>,
+}
+
 /// An engine and the means to act behind its back.
+#[async_trait]
 pub trait Rig: Send + Sync {
     fn engine(&self) -> &dyn Engine;
     fn network(&self) -> NetworkSpec;
@@ -44,6 +60,12 @@ pub trait Rig: Send + Sync {
     fn answers_at(&self, id: &EngineId, address: Ipv4Addr) -> bool;
     /// Takes a port of the host until the answer is dropped.
     fn occupy(&self, port: u16) -> Box<dyn Held + '_>;
+    /// An image that can be pulled with credentials.
+    async fn publish(&self) -> Published;
+    /// Lets a running container write a line.
+    fn say(&self, id: &EngineId, line: &str);
+    /// Lets it write so many bytes into its file system.
+    fn fill(&self, id: &EngineId, bytes: u64);
 }
 
 fn blueprint(instance: &str, network: &NetworkSpec, first_port: u16, number: usize) -> Blueprint {
@@ -131,6 +153,7 @@ impl Drop for DockerRig {
     }
 }
 
+#[async_trait]
 impl Rig for DockerRig {
     fn engine(&self) -> &dyn Engine {
         &self.docker
@@ -202,6 +225,20 @@ impl Rig for DockerRig {
     fn occupy(&self, port: u16) -> Box<dyn Held + '_> {
         Box::new(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap())
     }
+
+    async fn publish(&self) -> Published {
+        let registry = Registry::start();
+        let image = registry.push(&format!("{}/tiny:1", self.block.instance()));
+        Published { image, credentials: registry.credentials(), _held: Box::new(registry) }
+    }
+
+    fn say(&self, id: &EngineId, line: &str) {
+        docker(&["exec", id.as_str(), "sh", "-c", &format!("echo {line} >/proc/1/fd/1")]);
+    }
+
+    fn fill(&self, id: &EngineId, bytes: u64) {
+        docker(&["exec", id.as_str(), "sh", "-c", &format!("head -c {bytes} /dev/zero >/tmp/fill")]);
+    }
 }
 
 /// The simulated engine.
@@ -218,12 +255,14 @@ impl SimRig {
         for word in ["nonesuch", "/no/such", "/etc/passwd"] {
             sim.forbid_command(word);
         }
+        sim.set_disk(Some(DiskSpace { free: 5 << 30, total: 9 << 30 }));
         let rig = Self { sim };
         rig.sim.ensure_network(&rig.network()).await.unwrap();
         rig
     }
 }
 
+#[async_trait]
 impl Rig for SimRig {
     fn engine(&self) -> &dyn Engine {
         &self.sim
@@ -294,5 +333,22 @@ impl Rig for SimRig {
         }
         self.sim.occupy_port(port, Protocol::Tcp);
         Box::new(Taken(&self.sim, port))
+    }
+
+    async fn publish(&self) -> Published {
+        let image = "registry.example/tiny:1".to_owned();
+        let exposed = Image { exposed: vec![(80, Protocol::Tcp)], labels: BTreeMap::new() };
+        self.sim.publish(&image, exposed, Some(("ada", "secret")));
+        let [username, password] = ["ada", "secret"].map(|text| Some(text.to_owned()));
+        let credentials = RegistryCredentials { username, password, ..Default::default() };
+        Published { image, credentials, _held: Box::new(()) }
+    }
+
+    fn say(&self, id: &EngineId, line: &str) {
+        self.sim.say(id, line).unwrap();
+    }
+
+    fn fill(&self, id: &EngineId, bytes: u64) {
+        self.sim.fill(id, bytes).unwrap();
     }
 }

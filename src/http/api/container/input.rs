@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     http::fields::{Fields, about},
-    model::{Error, IdleTimeout, Name, Result, Status, parse_cpus, parse_memory},
+    model::{Error, IdleTimeout, LogRange, Name, Result, Status, parse_cpus, parse_memory},
     service::{
         Spindown,
         container::{AuthorizedKeys, Change, Filter, NewContainer, Report},
@@ -23,6 +23,11 @@ const LONGEST_PAGE: usize = 1_000;
 const CREATE: [&str; 9] =
     ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus"];
 const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
+/// The most lines of output that are asked for by number, and how many it is unless something is said.
+const MOST_LINES: u32 = 100_000;
+const LINES: u32 = 100;
+
+const LOGS: [&str; 3] = ["tail", "follow", "timestamps"];
 const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
 
 /// Reads what a new container is to be.
@@ -132,6 +137,25 @@ impl Listing {
         fields.finish(&LIST)?;
         Ok(Self { filter, audit })
     }
+}
+
+/// Which part of a container's output is to be read.
+pub(super) fn log_range(mut fields: Fields) -> Result<LogRange> {
+    let tail = match fields.scalar("tail")?.as_deref() {
+        None => Some(LINES),
+        Some("all") => None,
+        Some(text) => match text.parse() {
+            Ok(lines) if lines <= MOST_LINES => Some(lines),
+            _ => {
+                let message = format!("tail: must be a number from 0 to {MOST_LINES}, or all, not {:?}", clip(text));
+                return Err(Error::invalid(message));
+            }
+        },
+    };
+    let follow = fields.flag("follow")?.unwrap_or(false);
+    let timestamps = fields.flag("timestamps")?.unwrap_or(false);
+    fields.finish(&LOGS)?;
+    Ok(LogRange { tail, follow, timestamps })
 }
 
 fn image(text: Option<String>) -> Result<String> {

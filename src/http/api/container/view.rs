@@ -40,6 +40,13 @@ pub(super) struct ContainerView {
     stopped_by: Option<&'static str>,
     exit_code: Option<i64>,
     ssh_host_keys: Vec<String>,
+    disk: Option<DiskView>,
+}
+
+#[derive(Debug, Serialize)]
+struct DiskView {
+    bytes: u64,
+    measured_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,7 +58,7 @@ struct PortView {
 
 impl From<Report> for ContainerView {
     fn from(report: Report) -> Self {
-        let Report { container, status, exit_code, connections, last_active_at, stops_at } = report;
+        let Report { container, status, exit_code, connections, last_active_at, stops_at, disk } = report;
         // The documented ports are those one can connect to now; `ports` has them always.
         let open = matches!(status, Status::Running | Status::Frozen | Status::Stopping);
         let shown = |port: Option<u16>| port.filter(|_| open).map_or_else(String::new, |p| p.to_string());
@@ -81,6 +88,7 @@ impl From<Report> for ContainerView {
             stopped_by: container.stopped.filter(|_| down).map(|s| s.by.as_str()),
             exit_code,
             ssh_host_keys: container.ssh_host_keys,
+            disk: disk.map(|d| DiskView { bytes: d.bytes, measured_at: date(d.at.at) }),
         }
     }
 }
