@@ -15,6 +15,7 @@ use super::{Spindown, snapshot::Entry};
 use crate::model::{Container, ContainerId, Result, Status};
 
 pub use create::{IdempotencyKey, NewContainer};
+pub(super) use files::Account;
 pub use files::AuthorizedKeys;
 pub use update::Change;
 

@@ -120,7 +120,8 @@ pub(super) fn image(found: ImageInspect) -> Image {
     let mut exposed: Vec<_> = ports.iter().filter_map(|port| exposed(port)).collect();
     exposed.sort_unstable();
     exposed.dedup();
-    Image { exposed, labels: config.labels.unwrap_or_default().into_iter().collect() }
+    let id = found.id.unwrap_or_default();
+    Image { id, exposed, labels: config.labels.unwrap_or_default().into_iter().collect() }
 }
 
 /// The tags of all images; those without one cannot be asked for.

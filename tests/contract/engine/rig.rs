@@ -213,8 +213,8 @@ impl SimRig {
     pub async fn new() -> Self {
         let sim = Sim::new(Arc::new(SystemClock::new()));
         let labels = BTreeMap::from([("spindown.ssh.user".to_owned(), "student".to_owned())]);
-        sim.add_image(IMAGE, Image { exposed: vec![(22, Protocol::Tcp)], labels });
-        sim.add_image(PLAIN, Image { exposed: Vec::new(), labels: BTreeMap::new() });
+        sim.add_image(IMAGE, Image { id: "sha256:1".to_owned(), exposed: vec![(22, Protocol::Tcp)], labels });
+        sim.add_image(PLAIN, Image::default());
         for word in ["nonesuch", "/no/such", "/etc/passwd"] {
             sim.forbid_command(word);
         }
