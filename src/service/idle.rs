@@ -17,8 +17,8 @@ impl Spindown {
         };
         let now = self.beat();
         let idle: Vec<ContainerId> = {
-            let snapshot = self.snapshot.read();
-            let idle = snapshot.entries().filter(|entry| self.judge(entry, now).verdict == Verdict::Sleep);
+            let (snapshot, mut judge) = (self.snapshot.read(), self.judging(now));
+            let idle = snapshot.entries().filter(|entry| judge(entry).verdict == Verdict::Sleep);
             idle.map(|entry| entry.container.id.clone()).collect()
         };
         if !idle.is_empty() {
