@@ -29,3 +29,11 @@ docker() {
         as_root "${bound[@]}" "$client" "$@"
     fi
 }
+
+# Has what cargo builds run as root: it starts containers and changes firewall rules.
+run_as_root() {
+    local host
+    [ "$(id -u)" != 0 ] || return 0
+    host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${host}_RUNNER=sudo --preserve-env --"
+}

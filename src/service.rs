@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -41,7 +41,7 @@ use crate::{
 
 use self::{
     activity::CheckInLimiter,
-    container::{Cursor, Readers},
+    container::{Account, Cursor, Readers},
     disk::Sizes,
     event::EventLog,
     health::Vitals,
@@ -50,6 +50,9 @@ use self::{
     snapshot::Snapshot,
     user::{Credentials, Doorman},
 };
+
+/// How many containers' host keys are read at once.
+const KEY_READS_AT_ONCE: usize = 2;
 
 /// What the service is told once, at the start.
 #[derive(Clone, Debug)]
@@ -102,8 +105,8 @@ pub struct Spindown {
     events: Arc<EventLog>,
     watch: Mutex<Watch>,
     vitals: Vitals,
-    /// Told whenever the host keys of a container have become known.
-    host_keys_known: Notify,
+    /// Who logs in to containers of an image, by the image's id.
+    accounts: Mutex<HashMap<String, Account>>,
     /// Serialises what changes a container.
     locks: Locks,
     /// Serialises inspections of a container, so that a later one is never overwritten by an earlier one.
@@ -119,6 +122,7 @@ pub struct Spindown {
     addresses: Vec<Ipv4Addr>,
     check_ins: CheckInLimiter,
     doorman: Doorman,
+    key_reads: Semaphore,
     starts: Semaphore,
     starts_waiting: Semaphore,
     stops: Semaphore,
@@ -149,7 +153,7 @@ impl Spindown {
             events,
             watch: Mutex::new(Watch::new(now)),
             vitals: Vitals::default(),
-            host_keys_known: Notify::new(),
+            accounts: Mutex::default(),
             locks: Locks::default(),
             looks: Locks::default(),
             writes: Locks::default(),
@@ -159,6 +163,7 @@ impl Spindown {
             addresses: settings.network.addresses().collect(),
             check_ins: CheckInLimiter::new(Arc::clone(&clock)),
             doorman: Doorman::new(settings.admin.clone()),
+            key_reads: Semaphore::new(KEY_READS_AT_ONCE),
             starts: Semaphore::new(settings.starts_at_once),
             starts_waiting: Semaphore::new(settings.starts_at_once + settings.starts_waiting),
             stops: Semaphore::new(settings.stops_at_once),

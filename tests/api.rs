@@ -82,6 +82,11 @@ async fn look(server: &Server, id: &str) -> Value {
     answer.json
 }
 
+/// The container at `uri`, once its host keys are known.
+async fn until_known(server: &Server, uri: &str) -> Value {
+    server.wait_for(uri, "known by its host keys", |a| a.json["ssh_host_keys"] != Value::Array(vec![])).await.json
+}
+
 /// An image of the test's own, made once for all of them.
 fn image(name: &str, recipe: &str) -> String {
     let tag = format!("spindown-test/{name}");

@@ -8,4 +8,5 @@ mod end_to_end;
 mod firewall;
 mod layers;
 mod simulation;
+mod soak;
 mod support;

@@ -8,8 +8,10 @@ use super::Protocol;
 const SSH_USER_LABEL: &str = "spindown.ssh.user";
 
 /// What an image says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
+    /// The engine's id of it: another build under the same name has another.
+    pub id: String,
     /// The ports it exposes.
     pub exposed: Vec<(u16, Protocol)>,
     /// Its labels.

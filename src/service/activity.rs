@@ -178,12 +178,23 @@ impl Spindown {
 
     /// What the judge says of a container now.
     pub(super) fn judge(&self, entry: &Entry, now: Stamp) -> Judgement {
+        self.judging(now)(entry)
+    }
+
+    /// The judge, for as many containers as there are: what is the same for all is looked up once.
+    pub(super) fn judging(&self, now: Stamp) -> impl FnMut(&Entry) -> Judgement {
         let (since, hold) = {
             let watch = self.watch.locked();
-            (watch.since.max(entry.known_since), watch.hold())
+            (watch.since, watch.hold())
         };
-        let (evidence, timeout) = (entry.evidence(), entry.container.idle_timeout);
-        judge(&Case { status: entry.status(), timeout, evidence: &evidence, watched_since: since, hold }, now.moment)
+        let mut evidence = Vec::new();
+        move |entry| {
+            evidence.clear();
+            evidence.extend(entry.evidence());
+            let (status, timeout) = (entry.status(), entry.container.idle_timeout);
+            let watched_since = since.max(entry.known_since);
+            judge(&Case { status, timeout, evidence: &evidence, watched_since, hold }, now.moment)
+        }
     }
 
     /// The answer to "why?".

@@ -16,6 +16,7 @@ use super::{Spindown, snapshot::Entry};
 use crate::model::{Container, ContainerId, DiskUse, Result, Status};
 
 pub use create::{IdempotencyKey, NewContainer};
+pub(super) use files::Account;
 pub use files::AuthorizedKeys;
 pub use logs::Output;
 pub(super) use logs::Readers;

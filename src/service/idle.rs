@@ -69,9 +69,10 @@ impl Spindown {
     fn find_idle(&self, now: Stamp) -> Findings {
         let watched_since = self.watch.locked().since;
         let mut findings = Findings::default();
-        for entry in self.snapshot.read().entries() {
+        let (snapshot, mut judge) = (self.snapshot.read(), self.judging(now));
+        for entry in snapshot.entries() {
             let id = || entry.container.id.clone();
-            match self.judge(entry, now).verdict {
+            match judge(entry).verdict {
                 Verdict::Keep => findings.kept += 1,
                 Verdict::Sleep => findings.idle.push(id()),
             }

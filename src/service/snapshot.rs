@@ -154,8 +154,8 @@ impl Entry {
         self.unflushed = self.activity() != Some(written);
     }
 
-    pub(super) fn evidence(&self) -> Vec<Evidence> {
-        self.signs.iter().map(|(sign, stamp)| Evidence { sign: *sign, at: stamp.moment }).collect()
+    pub(super) fn evidence(&self) -> impl Iterator<Item = Evidence> {
+        self.signs.iter().map(|(sign, stamp)| Evidence { sign: *sign, at: stamp.moment })
     }
 
     /// When it was last in use.

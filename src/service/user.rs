@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Mutex, time::Duration};
 
-use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version, password_hash::phc::PasswordHash};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -16,6 +16,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const MOST_REMEMBERED: usize = 64;
 /// How many passwords are hashed at once: each takes 25 ms of a processor and 19 MiB.
 const HASHES_AT_ONCE: usize = 2;
+/// What is at least asked for to hash one. The allocator of glibc gives what is larger than 32 MiB back when it is freed;
+/// of what is smaller it keeps some for each thread, which came to hundreds of MiB. What is not used takes no memory.
+const GIVEN_BACK: usize = 33 << 20;
 /// How many may wait for that; more are turned away.
 const HASHES_WAITING: usize = 64;
 
@@ -58,10 +61,24 @@ impl Credentials {
     fn verify(&self, name: &str, password: &str) -> bool {
         // The hash is computed for a wrong name too: how long it takes tells nothing.
         let right_name = self.name.as_bytes().ct_eq(name.as_bytes());
-        let hash = PasswordHash::new(&self.hash);
-        let right = hash.is_ok_and(|h| Argon2::default().verify_password(password.as_bytes(), &h).is_ok());
+        let right = is_hash_of(&self.hash, password).unwrap_or(false);
         bool::from(right_name & u8::from(right).into())
     }
+}
+
+/// Whether the password has this hash; `None` if that cannot be computed.
+fn is_hash_of(hash: &str, password: &str) -> Option<bool> {
+    let hash = PasswordHash::new(hash).ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let (salt, expected) = (hash.salt?, hash.hash?);
+    let mut memory = Vec::with_capacity(params.block_count().max(GIVEN_BACK / Block::SIZE));
+    memory.resize(params.block_count(), Block::new());
+    let mut found = vec![0; expected.as_bytes().len()];
+    let argon2 = Argon2::new(algorithm, version, params);
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt.as_ref(), &mut found, &mut memory).ok()?;
+    Some(found.ct_eq(expected.as_bytes()).into())
 }
 
 impl fmt::Debug for Credentials {
@@ -143,5 +160,38 @@ mod tests {
         }
         assert!(Credentials::new("admin", "secret").is_err());
         assert!(!format!("{admin:?}").contains("argon2"));
+    }
+
+    #[test]
+    fn what_the_hash_says_of_its_making_is_heeded() {
+        let params = Params::new(4_096, 1, 2, Some(24)).unwrap();
+        for (algorithm, version) in [(Algorithm::Argon2i, Version::V0x13), (Algorithm::Argon2d, Version::V0x10)] {
+            let hash = Argon2::new(algorithm, version, params.clone()).hash_password(b"secret").unwrap().to_string();
+            let user = Credentials::new("admin", &hash).unwrap();
+            assert!(user.verify("admin", "secret") && !user.verify("admin", "wrong"), "{hash}");
+        }
+    }
+
+    /// The memory of this process in KiB.
+    fn memory() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn checking_passwords_keeps_no_memory() {
+        let admin = Credentials::with_password("admin", "secret").unwrap();
+        admin.verify("admin", "wrong");
+        let before = memory();
+        for _ in 0..4 {
+            // Each thread may get a part of the allocator of its own.
+            std::thread::scope(|threads| {
+                for _ in 0..HASHES_AT_ONCE {
+                    threads.spawn(|| admin.verify("admin", "wrong"));
+                }
+            });
+        }
+        assert!(memory() < before + (16 << 10), "{before} KiB became {} KiB", memory());
     }
 }

@@ -22,7 +22,7 @@ use spindown::{
     store::embedded::Embedded,
 };
 
-use super::{assert_problem, ids, light_image, look, text};
+use super::{assert_problem, ids, light_image, text, until_known};
 use crate::support::{
     block::IMAGE,
     server::{Answer, Server, SshKey, run},
@@ -83,7 +83,7 @@ async fn every_field_takes_effect() {
     // Of what it shows of itself, all can be believed: those are its host keys.
     let seen = run("sh", &["-c", &format!("ssh-keyscan -p {port} 127.0.0.1 2>/dev/null | ssh-keygen -lf -")]);
     let seen: BTreeSet<_> = seen.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
-    let told = look(&server, "hungry_bell").await["ssh_host_keys"].clone();
+    let told = until_known(&server, "/v1/containers/hungry_bell").await["ssh_host_keys"].clone();
     let told: BTreeSet<_> = told.as_array().unwrap().iter().map(|k| text(k).split_once(' ').unwrap().1).collect();
     assert!(seen.len() >= 2 && seen == told, "{seen:?} {told:?}");
 }
@@ -188,7 +188,7 @@ async fn repeated_at_the_same_moment_it_is_one_as_well() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let engine = Sim::new(Arc::clone(&clock));
     let exposed = vec![(80, Protocol::Tcp)];
-    engine.add_image("site", Image { exposed, labels: BTreeMap::new() });
+    engine.add_image("site", Image { exposed, ..Image::default() });
     let (engine, store) = (Arc::new(engine), Arc::new(Embedded::open(folder.path()).unwrap()));
     let settings = config::from(Figment::new()).unwrap().settings().unwrap();
     let spindown = Spindown::new(settings, engine, store, Arc::new(NoFirewall), clock);

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{QUIET, assert_problem, ids, image, light_image, look, report, text};
+use super::{QUIET, assert_problem, ids, image, light_image, look, report, text, until_known};
 use crate::support::{
     block::IMAGE,
     server::{Server, run},
@@ -101,6 +101,7 @@ async fn containers_are_stopped_and_started_as_documented() {
     assert_eq!(first["ssh_port"], "");
     let uri = text(&middle["uri"]);
     run("docker", &["exec", text(&middle["container_id"]), "touch", "/home/student/work"]);
+    let middle = until_known(&server, uri).await;
 
     let again = server.patch(uri, r#"{"status": "running"}"#).await;
     assert_eq!((again.status, &again.json["ssh_port"]), (200, &middle["ssh_port"]), "what runs stays so");

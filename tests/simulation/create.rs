@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spindown::{
     engine::{Engine, sim::Call},
-    model::{Claim, ContainerId, Error, Kind, Name, Result, Status},
+    model::{Claim, ContainerId, Error, Image, Kind, Name, Result, Status},
     service::container::{AuthorizedKeys, Change, IdempotencyKey, NewContainer, Report},
 };
 
 use crate::support::{
     memory::{Access, Fault},
-    world::{LEFTOVER, World, minutes, wanted},
+    world::{IMAGE, LEFTOVER, World, minutes, sandbox, wanted},
 };
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
@@ -367,4 +367,22 @@ async fn what_is_started_just_before_it_is_cleared_away_stays() {
     world.pass(minutes(1)).await;
     assert!(world.runs(&left[0].id).await);
     nothing_is_left_but(&world, &[left[0].id.clone()], "started").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_logs_in_is_read_once_an_image() {
+    let world = World::new().await;
+    let create = async || {
+        let wanted = NewContainer { name: None, ..full() };
+        world.service().create_container("admin", wanted, None).await.unwrap()
+    };
+    create().await;
+    create().await;
+    assert_eq!(world.sim.count(Call::GetFiles), 1);
+    // Another build under the same name may have other users.
+    world.sim.add_image(IMAGE, Image { id: "another".to_owned(), ..sandbox() });
+    create().await;
+    create().await;
+    assert_eq!(world.sim.count(Call::GetFiles), 2);
+    assert_eq!(world.sim.count(Call::PutFiles), 4);
 }

@@ -14,7 +14,7 @@ const TINY: &str = "registry.example/tiny:1";
 
 async fn world() -> World {
     let world = World::new().await;
-    world.sim.publish(TINY, Image { exposed: Vec::new(), labels: [].into() }, None);
+    world.sim.publish(TINY, Image::default(), None);
     world
 }
 

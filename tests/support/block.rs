@@ -1,21 +1,34 @@
 //! A block of the machine that belongs to one test at a time: a range of ports, a subnet, a bridge, an instance's name.
 //! Whatever an earlier test that was killed left in the block is cleared away when it is taken.
 
-use std::{fs::File, path::Path, process::Command};
+use std::{fs::File, net::Ipv4Addr, path::Path, process::Command};
 
 use ipnet::Ipv4Net;
 use spindown::{engine::NetworkSpec, model::birth};
 
-/// How many blocks there are, and how many ports each has: 10000 to 19999 in all, so that a server of the default
-/// configuration may run beside the tests.
-const BLOCKS: u16 = 200;
-const PORTS: u16 = 50;
+/// What blocks of one kind look like. A server of the default configuration may run beside all of them.
+struct Kind {
+    /// How their names begin, as interfaces may be called: 15 characters with the number.
+    name: &'static str,
+    blocks: u16,
+    first_port: u16,
+    /// How many ports each has.
+    ports: u16,
+    /// The second number of their addresses, and how many bits of an address name the network.
+    network: (u8, u8),
+}
+
+/// What most tests need: 10000 to 19999, 10.99.0.0/16.
+const SMALL: Kind = Kind { name: "sdtest", blocks: 200, first_port: 10_000, ports: 50, network: (99, 24) };
+/// What hundreds of containers need: 61000 to 64999, 10.98.0.0/18.
+const WIDE: Kind = Kind { name: "sdwide", blocks: 4, first_port: 61_000, ports: 1_000, network: (98, 20) };
 
 /// The image that the tests run.
 pub const IMAGE: &str = "spindown/ssh";
 
 /// One block, held until it is dropped.
 pub struct Block {
+    kind: &'static Kind,
     number: u16,
     _lock: File,
 }
@@ -23,33 +36,46 @@ pub struct Block {
 impl Block {
     /// Takes a free block.
     pub fn take() -> Self {
+        Self::take_kind(&SMALL)
+    }
+
+    /// Takes a free block with room for hundreds of containers.
+    pub fn take_wide() -> Self {
+        Self::take_kind(&WIDE)
+    }
+
+    fn take_kind(kind: &'static Kind) -> Self {
         let folder = std::env::temp_dir().join("spindown-test-blocks");
         std::fs::create_dir_all(&folder).unwrap();
-        for number in 0..BLOCKS {
-            let lock = File::create(folder.join(number.to_string())).unwrap();
+        for number in 0..kind.blocks {
+            // The small ones have been called by their number alone for as long as there are any.
+            let name = if std::ptr::eq(kind, &SMALL) { number.to_string() } else { format!("{}{number}", kind.name) };
+            let lock = File::create(folder.join(name)).unwrap();
             if lock.try_lock().is_ok() {
-                let block = Self { number, _lock: lock };
+                let block = Self { kind, number, _lock: lock };
                 block.clear();
                 return block;
             }
         }
-        panic!("all {BLOCKS} blocks are taken: are other tests running?");
+        panic!("all {} blocks {:?} are taken: are other tests running?", kind.blocks, kind.name);
     }
 
     /// The name of the instance of Spindown that lives in this block.
     pub fn instance(&self) -> String {
-        format!("sdtest{}", self.number)
+        format!("{}{}", self.kind.name, self.number)
     }
 
     /// The first and last port.
     pub fn ports(&self) -> (u16, u16) {
-        let first = 10_000 + self.number * PORTS;
-        (first, first + PORTS - 1)
+        let first = self.kind.first_port + self.number * self.kind.ports;
+        (first, first + self.kind.ports - 1)
     }
 
     /// The network.
     pub fn network(&self) -> NetworkSpec {
-        let subnet = format!("10.99.{}.0/24", self.number).parse::<Ipv4Net>().unwrap();
+        let (second, bits) = self.kind.network;
+        let third = u8::try_from(self.number << (24 - bits)).unwrap();
+        let subnet = Ipv4Net::new(Ipv4Addr::new(10, second, third, 0), bits).unwrap();
         NetworkSpec { name: self.instance(), bridge: self.instance(), subnet }
     }
 
@@ -58,8 +84,9 @@ impl Block {
         let instance = self.instance();
         let ids =
             output("docker", &["ps", "-aq", "--no-trunc", "--filter", &format!("label={}={instance}", birth::MANAGED)]);
-        for id in ids.split_whitespace() {
-            output("docker", &["rm", "-f", "-v", id]);
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        for some in ids.chunks(50) {
+            output("docker", &[&["rm", "-f", "-v"], some].concat());
         }
         if Path::new("/sys/class/net").join(&instance).exists() {
             output("docker", &["network", "rm", &instance]);

@@ -344,8 +344,9 @@ pub fn minutes(number: u64) -> Duration {
     Duration::from_secs(60 * number)
 }
 
-fn sandbox() -> Image {
-    Image { exposed: vec![(8080, Protocol::Tcp), (9090, Protocol::Udp)], labels: BTreeMap::new() }
+/// What that image says of itself.
+pub fn sandbox() -> Image {
+    Image { exposed: vec![(8080, Protocol::Tcp), (9090, Protocol::Udp)], ..Image::default() }
 }
 
 fn settings() -> Settings {

@@ -123,7 +123,8 @@ pub(super) fn image(found: ImageInspect) -> Image {
     let mut exposed: Vec<_> = ports.iter().filter_map(|port| exposed(port)).collect();
     exposed.sort_unstable();
     exposed.dedup();
-    Image { exposed, labels: config.labels.unwrap_or_default().into_iter().collect() }
+    let id = found.id.unwrap_or_default();
+    Image { id, exposed, labels: config.labels.unwrap_or_default().into_iter().collect() }
 }
 
 /// How far a pull has come, if the line tells that.

@@ -54,7 +54,7 @@ impl Sim {
         };
         let now = self.now();
         let mut world = self.world();
-        let image = world.images.insert(world::tagged(IMAGE), Image { exposed: Vec::new(), labels: BTreeMap::new() });
+        let image = world.images.insert(world::tagged(IMAGE), Image::default());
         #[expect(clippy::unwrap_used, reason = "the image was put there above, and the name is made up")]
         let id = world.create(&blueprint, now).unwrap();
         match image {

@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{AuthorizedKeys, Report};
+use super::{AuthorizedKeys, Report, start::SSH_PATIENCE};
 use crate::{
     model::{
         Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port, Result,
@@ -151,7 +151,7 @@ impl Spindown {
             }
         }
         self.touch(&id);
-        self.await_host_keys(&id).await;
+        self.await_ssh(&id, SSH_PATIENCE).await;
         tracing::info!(container = %id, image = wanted.image, owner, "container created");
         Ok(self.report(&self.snapshot.require(&id)?))
     }
@@ -169,7 +169,7 @@ impl Spindown {
         let place = self.claim_place(id, image, avoid).await.map_err(|e| (e, None))?;
         let outcome = match self.make(id, owner, wanted, &place).await {
             Ok(engine_id) => {
-                let outcome = match self.set_up(&engine_id, wanted).await {
+                let outcome = match self.set_up(&engine_id, wanted, image).await {
                     // It is taken up as one that was adopted: whatever cuts this off leaves a container like any other.
                     Ok(()) => {
                         drop(flight);
@@ -265,10 +265,15 @@ impl Spindown {
     /// Puts the keys in and starts the container. A failure tells whether starting was what failed.
     ///
     /// Nothing is written down before it runs: what was never started was handed to nobody, and is cleared away.
-    async fn set_up(&self, engine_id: &EngineId, wanted: &NewContainer) -> std::result::Result<(), (Error, bool)> {
+    async fn set_up(
+        &self,
+        engine_id: &EngineId,
+        wanted: &NewContainer,
+        image: &Image,
+    ) -> std::result::Result<(), (Error, bool)> {
         let early = |error| (error, false);
         if let Some(keys) = &wanted.authorized_keys {
-            self.put_authorized_keys(engine_id, &wanted.image, keys).await.map_err(early)?;
+            self.put_first_keys(engine_id, image, keys).await.map_err(early)?;
         }
         self.start_at_engine(engine_id).await.map_err(|error| (error, true))
     }

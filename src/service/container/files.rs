@@ -3,24 +3,27 @@
 use std::time::Duration;
 
 use ssh_key::{Algorithm, HashAlg, PublicKey};
+use tokio::sync::SemaphorePermit;
 
 use crate::{
-    model::{ContainerId, EngineId, Error, File, Kind, Port, Result},
-    service::Spindown,
+    model::{ContainerId, EngineId, Error, File, Image, Kind, Port, Result},
+    service::{Spindown, Unpoisoned},
 };
 
 /// How many keys one container takes.
 const MOST_KEYS: usize = 100;
+/// Of how many images it is remembered who logs in.
+const MOST_ACCOUNTS: usize = 256;
 /// How long a file of ours in a container may be: users, groups and keys fit many times.
 const FILE_LIMIT: usize = 1 << 20;
 /// Where the SSH daemon keeps its host keys.
 const HOST_KEY_FOLDER: &str = "/etc/ssh";
-/// How long the answer to a create may wait for the host keys' fingerprints.
-const HOST_KEY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the container may take to make its host keys and serve with them …
 const HOST_KEY_TIME: Duration = Duration::from_secs(10);
 /// … and how long they are looked for then: waits in ms.
 const HOST_KEY_WAITS: [u64; 7] = [0, 100, 200, 400, 800, 1_600, 3_200];
+/// How often it is looked whether starts are still under way.
+const STARTS_FIRST: Duration = Duration::from_millis(50);
 
 /// Public keys that may log in, one a line as in `authorized_keys`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +85,8 @@ fn after_options(line: &str) -> Option<&str> {
 impl Spindown {
     /// Replaces the keys that may log in as the image's SSH user.
     pub(super) async fn put_authorized_keys(&self, id: &EngineId, image: &str, keys: &AuthorizedKeys) -> Result<()> {
-        let user = match self.engine.image(image).await {
-            Ok(image) => image.ssh_user().to_owned(),
+        let image = match self.engine.image(image).await {
+            Ok(image) => image,
             Err(error) if error.kind() == Kind::NotFound => {
                 return Err(Error::conflict(format!(
                     "the image {image:?}, which names the user to log in, is gone from the host"
@@ -91,14 +94,43 @@ impl Spindown {
             }
             Err(error) => return Err(error),
         };
+        let account = self.read_account(id, &image).await?;
+        self.put_keys(id, &account, keys).await
+    }
+
+    /// Puts the keys into a container that was just made. Its users are still those of its image, so that they are read
+    /// once an image: a read costs the engine as much as a fifth of a start.
+    pub(super) async fn put_first_keys(&self, id: &EngineId, image: &Image, keys: &AuthorizedKeys) -> Result<()> {
+        let known = self.accounts.locked().get(&image.id).cloned();
+        let account = match known {
+            Some(account) => account,
+            None => {
+                let account = self.read_account(id, image).await?;
+                let mut accounts = self.accounts.locked();
+                if accounts.len() >= MOST_ACCOUNTS {
+                    accounts.clear();
+                }
+                accounts.insert(image.id.clone(), account.clone());
+                account
+            }
+        };
+        self.put_keys(id, &account, keys).await
+    }
+
+    /// Who logs in, as the container itself tells.
+    async fn read_account(&self, id: &EngineId, image: &Image) -> Result<Account> {
         let passwd = self.engine.get_files(id, "/etc/passwd", FILE_LIMIT).await?;
         let passwd = passwd.into_iter().find_map(|f| f.content).unwrap_or_default();
-        let account = Account::find(&String::from_utf8_lossy(&passwd), &user).ok_or_else(|| {
+        let user = image.ssh_user();
+        Account::find(&String::from_utf8_lossy(&passwd), user).ok_or_else(|| {
             Error::new(
                 Kind::Unsuitable,
                 format!("the image has no user {user:?} to log in as (its label spindown.ssh.user)"),
             )
-        })?;
+        })
+    }
+
+    async fn put_keys(&self, id: &EngineId, account: &Account, keys: &AuthorizedKeys) -> Result<()> {
         let file = |path: &str, mode, content| File {
             path: path.to_owned(),
             mode,
@@ -108,6 +140,16 @@ impl Spindown {
         };
         let files = [file(".ssh", 0o700, None), file(".ssh/authorized_keys", 0o600, Some(keys.0.clone().into_bytes()))];
         self.engine.put_files(id, &account.home, &files).await
+    }
+
+    /// Waits for a turn to read host keys: a few at once, since all containers come up at once when the server starts,
+    /// and after the starts, which somebody waits for.
+    async fn key_read_turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.key_reads.acquire().await.ok();
+        while self.starts.available_permits() == 0 {
+            tokio::time::sleep(STARTS_FIRST).await;
+        }
+        turn
     }
 
     /// Reads the fingerprints of the host keys as soon as the container has made them.
@@ -124,36 +166,23 @@ impl Spindown {
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}
                 () = self.shutdown.cancelled() => return,
             }
-            let Ok(files) = self.engine.get_files(engine_id, HOST_KEY_FOLDER, FILE_LIMIT).await else { continue };
+            let turn = tokio::select! {
+                turn = self.key_read_turn() => turn,
+                () = self.shutdown.cancelled() => return,
+            };
+            let files = self.engine.get_files(engine_id, HOST_KEY_FOLDER, FILE_LIMIT).await;
+            drop(turn);
+            let Ok(files) = files else { continue };
             let fingerprints = fingerprints(&files);
             if !fingerprints.is_empty() {
                 self.snapshot.update(id, |entry| {
                     entry.unsaved |= entry.container.ssh_host_keys != fingerprints;
                     entry.container.ssh_host_keys = fingerprints;
                 });
-                self.host_keys_known.notify_waiters();
                 self.save(id).await;
                 return;
             }
         }
-    }
-
-    /// Gives a container that serves SSH the moment it needs to make its host keys, so that whoever asked for it learns
-    /// their fingerprints at once.
-    pub(super) async fn await_host_keys(&self, id: &ContainerId) {
-        let known = async {
-            loop {
-                let told = self.host_keys_known.notified();
-                let entry = self.snapshot.get(id);
-                if entry
-                    .is_none_or(|e| Port::ssh(&e.container.ports).is_none() || !e.container.ssh_host_keys.is_empty())
-                {
-                    return;
-                }
-                told.await;
-            }
-        };
-        let _ = tokio::time::timeout(HOST_KEY_PATIENCE, known).await;
     }
 }
 
@@ -173,8 +202,8 @@ fn fingerprints(files: &[File]) -> Vec<String> {
 }
 
 /// A user, as `/etc/passwd` tells of him.
-#[derive(Debug, PartialEq, Eq)]
-struct Account {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::service) struct Account {
     uid: u64,
     gid: u64,
     home: String,

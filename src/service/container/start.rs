@@ -8,10 +8,10 @@ use crate::{
     service::Spindown,
 };
 
-/// How long the answer to a start may wait for the SSH server …
-const SSH_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the answer to a create or a start may wait for the SSH server …
+pub(super) const SSH_PATIENCE: Duration = Duration::from_millis(500);
 /// … and how often it is tried.
-const SSH_TRY_EVERY: Duration = Duration::from_millis(20);
+const SSH_TRY_EVERY: Duration = Duration::from_millis(5);
 
 impl Spindown {
     /// Brings a container up, on the ports it has always had; what runs stays so. Returns when it is up.

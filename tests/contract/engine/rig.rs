@@ -250,8 +250,8 @@ impl SimRig {
     pub async fn new() -> Self {
         let sim = Sim::new(Arc::new(SystemClock::new()));
         let labels = BTreeMap::from([("spindown.ssh.user".to_owned(), "student".to_owned())]);
-        sim.add_image(IMAGE, Image { exposed: vec![(22, Protocol::Tcp)], labels });
-        sim.add_image(PLAIN, Image { exposed: Vec::new(), labels: BTreeMap::new() });
+        sim.add_image(IMAGE, Image { id: "sha256:1".to_owned(), exposed: vec![(22, Protocol::Tcp)], labels });
+        sim.add_image(PLAIN, Image::default());
         for word in ["nonesuch", "/no/such", "/etc/passwd"] {
             sim.forbid_command(word);
         }
@@ -337,7 +337,7 @@ impl Rig for SimRig {
 
     async fn publish(&self) -> Published {
         let image = "registry.example/tiny:1".to_owned();
-        let exposed = Image { exposed: vec![(80, Protocol::Tcp)], labels: BTreeMap::new() };
+        let exposed = Image { exposed: vec![(80, Protocol::Tcp)], ..Image::default() };
         self.sim.publish(&image, exposed, Some(("ada", "secret")));
         let [username, password] = ["ada", "secret"].map(|text| Some(text.to_owned()));
         let credentials = RegistryCredentials { username, password, ..Default::default() };

@@ -1,6 +1,6 @@
 //! What tests do to the simulated engine, and what comes of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use spindown::{
@@ -23,7 +23,7 @@ use super::{
 async fn it_goes_down_and_comes_back_as_an_engine_that_was_restarted() {
     let clock = Arc::new(TestClock::new(OffsetDateTime::UNIX_EPOCH));
     let rig = SimRig { sim: Sim::new(clock.clone()) };
-    rig.sim.add_image(PLAIN, Image { exposed: Vec::new(), labels: BTreeMap::new() });
+    rig.sim.add_image(PLAIN, Image::default());
     rig.sim.ensure_network(&rig.network()).await.unwrap();
     let blueprint = rig.plain(0);
     let id = rig.sim.create(&blueprint).await.unwrap();

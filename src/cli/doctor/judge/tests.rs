@@ -149,7 +149,7 @@ fn clock_disk_image_and_files() {
 
     let made = |exposed: &[u16]| Image {
         exposed: exposed.iter().map(|port| (*port, Protocol::Tcp)).collect(),
-        labels: BTreeMap::new(),
+        ..Image::default()
     };
     is(&image("i", &Ok(made(&[22, 80]))), Level::Ok, "22, 80");
     is(&image("i", &Ok(made(&[]))), Level::Warning, "make image");
