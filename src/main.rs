@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Read},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -43,7 +44,11 @@ enum Verb {
     /// Print the effective configuration, secrets masked.
     Config,
     /// Read a password from standard input and print its hash for spindown.auth.password_hash.
-    HashPassword,
+    HashPassword {
+        /// Print nothing: succeed if the password is the one whose hash this file holds, and fail if it is not.
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
+    },
 }
 
 #[tokio::main]
@@ -51,7 +56,7 @@ async fn main() -> ExitCode {
     let outcome = match CommandLine::parse().verb.unwrap_or(Verb::Serve { hints: false }) {
         Verb::Serve { hints } => serve(hints).await,
         Verb::Config => config::load().and_then(|loaded| loaded.to_toml()).map(|text| print!("{text}")),
-        Verb::HashPassword => hash_password(),
+        Verb::HashPassword { check } => hash_password(check.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -138,13 +143,20 @@ fn warn_of_overlap(loaded: &Loaded) {
     }
 }
 
-fn hash_password() -> Result<()> {
+fn hash_password(check: Option<&Path>) -> Result<()> {
     if std::io::stdin().is_terminal() {
         eprintln!("Type the password, then Enter and Ctrl-D. It is shown as you type.");
     }
     let mut password = String::new();
     std::io::stdin().lock().take(4_096).read_to_string(&mut password).map_err(|e| Error::invalid(e.to_string()))?;
     let password = password.trim_end_matches(['\r', '\n']);
+    if let Some(file) = check {
+        // By its file, since arguments are for all users of a machine to see.
+        let hash = std::fs::read_to_string(file)
+            .map_err(|e| Error::invalid(format!("{} cannot be read: {e}", file.display())))?;
+        let right = Credentials::new("", hash.trim())?.verify("", password);
+        return if right { Ok(()) } else { Err(Error::invalid("this is not the password of that hash")) };
+    }
     if password.len() < 8 {
         return Err(Error::invalid("give a password of at least 8 characters on standard input"));
     }
