@@ -65,7 +65,11 @@ enum Verb {
     /// Print the effective configuration, secrets masked.
     Config,
     /// Read a password from standard input and print its hash for spindown.auth.password_hash.
-    HashPassword,
+    HashPassword {
+        /// Print nothing: succeed if the password is the one whose hash this file holds, and fail if it is not.
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
+    },
 }
 
 impl CommandLine {
@@ -78,7 +82,8 @@ impl CommandLine {
             Verb::Restore { file, replace } => backup::restore(&file, replace).await?,
             Verb::SetAside { file } => backup::set_aside(&file).await?,
             Verb::Config => config::print()?,
-            Verb::HashPassword => password::hash()?,
+            Verb::HashPassword { check: None } => password::hash()?,
+            Verb::HashPassword { check: Some(file) } => password::check(&file)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -57,7 +57,7 @@ pub struct Config {
     pub data: value::Folder,
     /// Tells apart several Spindowns on one engine, and names their networks and rules.
     pub instance: value::Instance,
-    /// Where Redis is (`redis://[:password@]host:port/db`); without it the embedded store is used.
+    /// Where Redis is (`redis://[:password@]host:port/db`, `redis+unix:///path`); without it the embedded store is used.
     pub redis_url: Option<String>,
     /// The engine's address (`unix:///var/run/docker.sock`, `tcp://host:port`).
     pub engine: value::EngineUrl,

@@ -48,12 +48,16 @@ async fn end(server: Server) -> Result<()> {
 /// What would write whole requests, with the credentials in their headers, however much is asked for.
 const WRITES_REQUESTS: &str = "rocket::server=error";
 
+/// What tells nothing that is not told better elsewhere, unless RUST_LOG names it.
+const NOISE: &str = "rocket=off,_=off,tokio_cron_scheduler=warn";
+
 /// Human on a terminal, JSON otherwise.
 fn log_to_stderr() {
-    let filter = match (EnvFilter::try_from_default_env(), WRITES_REQUESTS.parse()) {
-        (Ok(filter), Ok(quiet)) => filter.add_directive(quiet),
-        _ => EnvFilter::new("info,rocket=off,_=off,tokio_cron_scheduler=warn"),
-    };
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = EnvFilter::try_new(format!("{NOISE},{wanted},{WRITES_REQUESTS}"))
+        .ok()
+        .filter(|_| !wanted.is_empty())
+        .unwrap_or_else(|| EnvFilter::new(format!("info,{NOISE}")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { log.compact().init() } else { log.json().init() }
 }

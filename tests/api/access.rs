@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     net::TcpStream,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::Arc,
 };
 
@@ -149,13 +149,39 @@ async fn another_sites_page_changes_nothing() {
     assert_eq!(server.send(own.basic_auth("admin", Some("spindocker"))).await.status, 204);
 }
 
+/// Runs `spindown hash-password` on this password.
+fn hash_password(password: &str, arguments: &[&str]) -> Output {
+    let mut hash = Command::new(env!("CARGO_BIN_EXE_spindown"));
+    let hash = hash.arg("hash-password").args(arguments).stdin(Stdio::piped());
+    let mut hash = hash.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    hash.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+    hash.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_password_is_compared_with_the_hash_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("right"), hash_password("a long password", &[]).stdout).unwrap();
+    std::fs::write(file("none"), "a long password").unwrap();
+    for (given, hash, code, words) in [
+        ("a long password", "right", 0, ""),
+        ("a long passwore", "right", 1, "not the password"),
+        ("short", "right", 1, "not the password"),
+        ("a long password", "none", 1, "not an argon2 hash"),
+        ("a long password", "missing", 1, "cannot be read"),
+    ] {
+        let output = hash_password(given, &["--check", &file(hash)]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{given} {hash}: {told}");
+        assert!(told.contains(words) && !told.contains(given) && output.stdout.is_empty(), "{given} {hash}: {told}");
+    }
+}
+
 #[tokio::test]
 async fn a_password_of_ones_own_replaces_the_documented_one() {
     let password = "corréct horse:battery";
-    let mut hash = Command::new(env!("CARGO_BIN_EXE_spindown"));
-    let mut hash = hash.arg("hash-password").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    hash.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
-    let hash = String::from_utf8(hash.wait_with_output().unwrap().stdout).unwrap();
+    let hash = String::from_utf8(hash_password(password, &[]).stdout).unwrap();
     let server = Server::start(&[
         ("SPINDOWN_AUTH_PASSWORD_HASH", hash.trim()),
         ("SPINDOWN_AUTH_USER", "teacher"),

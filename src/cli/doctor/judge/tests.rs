@@ -1,7 +1,5 @@
 //! Tables of facts, and what is made of them.
 
-use std::collections::BTreeMap;
-
 use spindown::model::Protocol;
 
 use super::{super::probe, *};
