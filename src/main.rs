@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spindown::{
     Adapters, Server,
     clock::SystemClock,
@@ -64,6 +65,7 @@ async fn main() -> ExitCode {
 
 async fn serve(hints: bool) -> Result<()> {
     log_to_stderr();
+    allow_descriptors();
     let loaded = config::load()?;
     warn_of_overlap(&loaded);
     let adapters = adapters(&loaded).await?;
@@ -81,6 +83,15 @@ async fn serve(hints: bool) -> Result<()> {
     }
     server.stop().await;
     Ok(())
+}
+
+/// Takes as many descriptors as the machine grants. Every connection needs one, check-ins and calls of the engine too, and
+/// a shell grants a thousand unless it is asked for more.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "no more descriptors may be had");
+    }
 }
 
 /// The real ones.
