@@ -6,3 +6,4 @@ mod promise;
 mod recovery;
 mod scale;
 mod servers;
+mod week;
