@@ -3,6 +3,7 @@
 
 mod behind;
 mod engine;
+mod faults;
 mod isolation;
 mod redis;
 mod server;

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "they wait for real things to happen, and not for ever")]
 
 pub mod block;
+pub mod door;
 pub mod engine;
 pub mod memory;
 pub mod mortal;
