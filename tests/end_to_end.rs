@@ -6,6 +6,7 @@ mod behind;
 mod disk;
 mod doctor;
 mod engine;
+mod faults;
 mod images;
 mod isolation;
 mod redis;

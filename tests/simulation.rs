@@ -9,3 +9,4 @@ mod promise;
 mod recovery;
 mod scale;
 mod servers;
+mod week;

@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod disk;
+pub mod door;
 pub mod engine;
 pub mod memory;
 pub mod mortal;

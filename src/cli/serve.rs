@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spindown::{
     Server,
     config::{self, DEFAULT_PASSWORD, Loaded},
@@ -15,6 +16,7 @@ use super::{adapters::adapters, doctor};
 /// Serves until SIGTERM, Ctrl-C or a failure.
 pub(super) async fn serve(hints: bool) -> Result<()> {
     log_to_stderr();
+    allow_descriptors();
     let loaded = config::load()?;
     if let Some(overlap) = doctor::overlap(&loaded) {
         tracing::warn!("{overlap}");
@@ -43,6 +45,15 @@ pub(super) async fn serve(hints: bool) -> Result<()> {
 async fn end(server: Server) -> Result<()> {
     server.stop().await;
     Ok(())
+}
+
+/// Takes as many descriptors as the machine grants. Every connection needs one, check-ins and calls of the engine too, and
+/// a shell grants a thousand unless it is asked for more.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "no more descriptors may be had");
+    }
 }
 
 /// What would write whole requests, with the credentials in their headers, however much is asked for.

@@ -1,7 +1,7 @@
 //! The rules in the kernel, by the command `nft`: applied in one transaction, looked at, taken away. What they say is
 //! `rules`'; when to look is the reconciler's.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{io::ErrorKind, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
@@ -114,7 +114,10 @@ impl Nft {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| {
-                let message = "the firewall needs the command nft: install the package nftables";
+                let message = match source.kind() {
+                    ErrorKind::NotFound => "the firewall needs the command nft: install the package nftables",
+                    _ => "the command nft cannot be started",
+                };
                 Failure::Broken(Error::unavailable(message).caused_by(source))
             })?;
         let work = async {

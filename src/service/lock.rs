@@ -3,15 +3,19 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::Unpoisoned;
-use crate::model::ContainerId;
+use crate::model::{ContainerId, Error, Result};
 
 /// How many locks may be kept before the unused ones are swept out.
 const SWEEP_ABOVE: usize = 1_024;
+
+/// How long a caller waits for others who change the same container: as long as a stop and a start take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Locks by container; those that nobody holds are forgotten.
 #[derive(Default)]
@@ -21,6 +25,18 @@ impl Locks {
     /// Waits for the container's lock, in the order of asking.
     pub(super) async fn lock(&self, id: &ContainerId) -> OwnedMutexGuard<()> {
         self.of(id).lock_owned().await
+    }
+
+    /// Waits for the container's lock, but not for ever: with an engine that does not answer everybody ahead holds it until
+    /// his deadline.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is not free in time.
+    pub(super) async fn lock_in_time(&self, id: &ContainerId) -> Result<OwnedMutexGuard<()>> {
+        tokio::time::timeout(PATIENCE, self.lock(id)).await.map_err(|late| {
+            Error::unavailable("others are changing the container and take long over it: try again in a while")
+                .caused_by(late)
+        })
     }
 
     /// The container's lock if nobody holds it.

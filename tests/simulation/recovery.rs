@@ -271,3 +271,18 @@ async fn an_order_whose_answer_got_lost_is_not_carried_out_against_a_later_word(
     world.pass(minutes(5)).await;
     assert!(world.runs(&id).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_who_change_one_container_do_not_wait_for_each_other_for_ever() {
+    let world = World::new().await;
+    let id = world.create("never").await;
+    world.sim.hang();
+    let begun = tokio::time::Instant::now();
+    // Each holds the container's lock until the engine's deadline.
+    let answers = futures::future::join_all((0..40).map(|_| world.order_start(&id))).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.kind() == Kind::Unavailable)));
+    assert!(begun.elapsed() < minutes(1), "{:?}", begun.elapsed());
+    world.sim.resume();
+    world.settle().await;
+    world.order_start(&id).await.unwrap();
+}

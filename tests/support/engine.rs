@@ -163,6 +163,23 @@ impl OwnEngine {
         run("docker", &[&["-H", &self.url()], arguments].concat())
     }
 
+    /// The first process of a container, as the engine counts: what is inside can be reached by it without the engine.
+    pub fn processes_of(&self, container: &str) -> u32 {
+        self.docker(&["inspect", "--format", "{{.State.Pid}}", container]).parse().unwrap()
+    }
+
+    /// Has the container with this first process report a number of connections, whether the engine is there or not.
+    pub fn report_from(&self, process: u32, connections: u32) {
+        let meter = "/etc/spindown/meters.d/test";
+        let script =
+            format!("printf '#!/bin/sh\\necho {connections}\\n' >{meter}; chmod +x {meter}; spindown-check-in try");
+        let (first, process) = (self.first.to_string(), process.to_string());
+        let engine = ["--target", &first, "--mount", "--pid", "--", "nsenter", "--target", &process];
+        let container = ["--mount", "--net", "--pid", "--root", "--wd=/", "--", "sh", "-ec", &script];
+        let said = run("nsenter", &[&engine[..], &container[..]].concat());
+        assert!(said.starts_with(&format!("active-connections={connections} to ")) && said.contains(" 204 "), "{said}");
+    }
+
     /// Starts the engine and waits until it answers.
     pub fn begin(&mut self) {
         assert!(self.daemon.is_none(), "it runs already");

@@ -64,6 +64,12 @@ impl Server {
         Self::new(Arc::clone(&engine.block), settings, engine.way_in()).launch().expect("the server starts")
     }
 
+    /// Starts a server that this command brings to where it is to run, `prlimit` with its arguments for one.
+    pub fn start_within(way_in: &[&str], settings: &[(&str, &str)]) -> Self {
+        let way_in = way_in.iter().map(|word| (*word).to_owned()).collect();
+        Self::new(Arc::new(Block::take()), owned(settings), way_in).launch().expect("the server starts")
+    }
+
     fn new(block: Arc<Block>, settings: Vec<(String, String)>, way_in: Vec<String>) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let (log, url, http) = (Arc::default(), String::new(), Client::new());
@@ -195,6 +201,18 @@ impl Server {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// How much of the machine's memory it has, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// What it has logged.

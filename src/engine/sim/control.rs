@@ -74,6 +74,11 @@ impl Sim {
         self.world().observe(id).ok()
     }
 
+    /// Whether a container is up, also while the engine does not answer.
+    pub fn is_up(&self, id: &EngineId) -> bool {
+        self.world().ours(id).is_ok_and(|inmate| inmate.state.is_up())
+    }
+
     /// Lets something outside the engine take a port of the host.
     pub fn occupy_port(&self, port: u16, protocol: Protocol) {
         self.world().ports.insert((port, protocol), Holder::Stranger);

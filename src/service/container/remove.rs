@@ -13,7 +13,7 @@ impl Spindown {
     /// `NotFound`; `Unavailable` without engine or store.
     pub async fn remove_container(&self, name: &str) -> Result<()> {
         let id = self.find(name)?;
-        let _lock = self.locks.lock(&id).await;
+        let _lock = self.locks.lock_in_time(&id).await?;
         let engine_id = self.snapshot.require(&id)?.container.engine_id;
         // What cannot be written down is not begun. A removal may take long, so an engine that hangs is found out first.
         self.store.ping().await?;

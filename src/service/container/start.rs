@@ -22,7 +22,7 @@ impl Spindown {
     pub async fn start_container(&self, name: &str) -> Result<Report> {
         let id = self.find(name)?;
         self.touch(&id);
-        let _lock = self.locks.lock(&id).await;
+        let _lock = self.locks.lock_in_time(&id).await?;
         if self.snapshot.require(&id)?.unsure {
             // There may be an order to stop of which only the store knows.
             self.reload(&id).await?;

@@ -16,7 +16,7 @@ impl Spindown {
     /// `NotFound`, `Conflict` if the engine has it no more, `Unavailable` without engine or store.
     pub async fn stop_container(&self, name: &str) -> Result<Report> {
         let id = self.find(name)?;
-        let lock = self.locks.lock(&id).await;
+        let lock = self.locks.lock_in_time(&id).await?;
         let entry = self.snapshot.require(&id)?;
         if matches!(entry.status(), Status::Running | Status::Frozen) {
             // The order is for the run that is going on now.

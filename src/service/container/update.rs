@@ -36,11 +36,15 @@ impl Spindown {
     pub async fn update_container(&self, name: &str, change: Change) -> Result<Report> {
         let id = self.find(name)?;
         self.touch(&id);
-        let _lock = self.locks.lock(&id).await;
+        let _lock = self.locks.lock_in_time(&id).await?;
         let entry = self.snapshot.require(&id)?;
         let engine_id = entry.container.engine_id.clone();
         if entry.status() == Status::Missing {
             return Err(missing(&entry.container.name));
+        }
+        if change.authorized_keys.is_some() || change.name.is_some() {
+            // Files may take long, so an engine that hangs is found out first.
+            self.engine.ping().await?;
         }
         if let Some(keys) = &change.authorized_keys {
             self.put_authorized_keys(&engine_id, &entry.container.image, keys).await?;

@@ -1,0 +1,426 @@
+//! The life of the week: lets time pass beat by beat, lets users and fate do what is due, lets the containers report, and
+//! compares what the engine has with the truth.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use spindown::{
+    engine::{Engine, sim::Call},
+    model::{Blueprint, Container, ContainerId, IdleTimeout, Limits, Port, Protocol, StoppedBy},
+    service::Settings,
+};
+
+use super::{
+    fault::{self, Fault},
+    truth::{Guest, Met, Sight},
+    user::{self, Habit, Move},
+};
+use crate::support::world::{BEAT, GAP, IMAGE, SWEEP, World, minutes};
+
+/// One report in so many is lost on its way.
+const LOST: u32 = 30;
+/// How often the engine's list is compared. A server does it every thirty seconds; here that would be most of the work.
+const DRIFT: Duration = Duration::from_secs(300);
+/// In so many parts of the minute the containers report.
+const SLOTS: u64 = SWEEP.as_secs() / BEAT.as_secs();
+
+/// What happened in the week.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    visits: u64,
+    pub wakes: u64,
+    refused_wakes: u64,
+    requests: u64,
+    check_ins: u64,
+    pub lost: u64,
+    refused: u64,
+    pub idle_stops: u64,
+    /// … of which somebody was there, for less than a minute.
+    newcomers: u64,
+    /// … of which somebody was there, whose reports were all lost.
+    unheard: u64,
+    pub ordered_stops: u64,
+    taken_by_engine: u64,
+    faults: u64,
+    /// The latest stop after its due.
+    latest: Duration,
+    /// What happened to whom and when, as one number.
+    digest: u64,
+}
+
+pub struct Week {
+    pub world: World,
+    guests: Vec<Guest>,
+    moves: BinaryHeap<Reverse<(Duration, usize, Move)>>,
+    /// What is still to go wrong, the latest first.
+    pub faults: Vec<(Duration, Fault)>,
+    rng: StdRng,
+    /// Decides which reports are lost.
+    losses: StdRng,
+    now: Duration,
+    sight: Sight,
+    engine_away: bool,
+    engine_down: bool,
+    /// Whether something went wrong since the last beat, and since the one before it.
+    disturbed: bool,
+    was_disturbed: bool,
+    /// Until when it may not have heard what was done behind its back.
+    deaf_until: Duration,
+    /// Steps since the beginning.
+    steps: u64,
+    stops: usize,
+    tally: Tally,
+}
+
+impl Week {
+    /// So many containers that run and nobody uses yet, and all that goes wrong on so many days.
+    pub async fn furnish(seed: u64, many: usize, days: u64, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut world = World::with(|settings| {
+            settings.network.subnet = "10.64.0.0/16".parse().unwrap();
+            settings.ports = 20_000..=29_999;
+            settings.drift_every = DRIFT;
+            change(settings);
+        })
+        .await;
+        let addresses: Vec<_> = world.settings.network.addresses().take(many).collect();
+        let mut guests = Vec::new();
+        for (number, address) in addresses.into_iter().enumerate() {
+            guests.push(guest(&world, number, address, &mut rng).await);
+        }
+        // They are adopted, as those of an earlier run are.
+        world.restart().await;
+        assert_eq!(world.list().len(), many);
+        let moves = guests.iter().enumerate().map(|(i, guest)| {
+            let at = guest.habit.next_visit(Duration::ZERO, &mut rng);
+            Reverse((at, i, Move::Come))
+        });
+        let moves = moves.collect();
+        let mut faults = fault::agenda(days, &mut rng);
+        faults.reverse();
+        Self {
+            world,
+            guests,
+            moves,
+            faults,
+            losses: StdRng::seed_from_u64(rng.random()),
+            rng,
+            now: Duration::ZERO,
+            sight: Sight { clear: true, ..Sight::default() },
+            engine_away: false,
+            engine_down: false,
+            disturbed: false,
+            was_disturbed: false,
+            deaf_until: Duration::ZERO,
+            steps: 0,
+            stops: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Lives for as long as that, and then until all that is idle is down.
+    pub async fn live(mut self, span: Duration) -> Tally {
+        while self.now < span {
+            self.step().await;
+        }
+        // Everybody goes home, and everything works.
+        self.moves.clear();
+        for guest in &mut self.guests {
+            guest.connections = 0;
+        }
+        self.faults.clear();
+        for fault in [Fault::EngineBack { restarted: false }, Fault::StoreBack, Fault::Start, Fault::Heard] {
+            self.go_wrong(fault).await;
+        }
+        let longest = self.guests.iter().filter_map(|guest| guest.timeout).max().unwrap_or_default();
+        let end = self.now + longest + 2 * SWEEP;
+        while self.now < end {
+            self.step().await;
+        }
+        let left = self.guests.iter().filter(|guest| guest.up && guest.timeout.is_some()).count();
+        assert_eq!(left, 0, "forgotten");
+        self.tally
+    }
+
+    /// Until the next beat.
+    async fn step(&mut self) {
+        let before = self.faults.len();
+        while let Some((_, fault)) = self.faults.pop_if(|(at, _)| *at <= self.now) {
+            self.go_wrong(fault).await;
+        }
+        if self.faults.len() < before {
+            // What was held up and is let go comes to its end before anything else happens.
+            self.world.settle().await;
+            self.check();
+        }
+        while self.moves.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
+            let Reverse((_, index, step)) = self.moves.pop().unwrap();
+            self.go(index, step).await;
+        }
+        // What was done behind the service's back gets to it, and what people stopped goes down.
+        self.world.settle().await;
+        self.check();
+        self.report_all();
+        let span = self.world.next_beat();
+        self.now += span;
+        self.steps += 1;
+        self.world.pass(span).await;
+        self.look();
+        self.check();
+        if let Some(guest) = self.guests.iter().find(|guest| guest.is_missed(self.sight, self.now)) {
+            let why = self.world.service().activity(guest.id.as_str());
+            panic!("missed at {:?}: {why:?}; last use {:?}, {:?}", self.now, guest.last_use, self.sight.maybe_blind);
+        }
+    }
+
+    /// What the service can have seen by now.
+    fn look(&mut self) {
+        let clear = self.world.is_up() && self.world.store.answers() && !self.engine_away;
+        if !self.world.is_up() || !self.world.store.answers() || self.engine_down {
+            self.sight.surely_blind = self.now;
+        }
+        if !clear || self.disturbed || self.was_disturbed {
+            self.sight.maybe_blind = self.now;
+        }
+        self.was_disturbed = std::mem::take(&mut self.disturbed) || !clear;
+        self.sight.clear = clear;
+    }
+
+    async fn go_wrong(&mut self, fault: Fault) {
+        if fault == Fault::Start && self.world.is_up() {
+            return;
+        }
+        self.note(usize::MAX, &fault);
+        match fault {
+            Fault::Crash => self.world.crash(),
+            Fault::Start => self.world.start().await,
+            Fault::StoreAway { hangs: true } => self.world.store.hang(),
+            Fault::StoreAway { hangs: false } => self.world.store.go_down(),
+            Fault::StoreBack => self.world.store.come_back(),
+            Fault::EngineAway { hangs } => {
+                if hangs {
+                    self.world.sim.hang()
+                } else {
+                    self.world.sim.go_down()
+                }
+                self.engine_away = true;
+                self.engine_down |= !hangs;
+            }
+            Fault::EngineBack { restarted } => {
+                let restarted = restarted && self.engine_away;
+                self.world.sim.resume();
+                self.world.sim.come_back(restarted);
+                (self.engine_away, self.engine_down) = (false, false);
+                for index in 0..if restarted { self.guests.len() } else { 0 } {
+                    if self.guests[index].up {
+                        self.tally.taken_by_engine += 1;
+                        self.came_down(index);
+                    }
+                }
+            }
+            Fault::Jump(by) => self.world.jump(time::Duration::seconds(by)),
+            Fault::Halt(span) => {
+                self.world.gap(span);
+                self.now += span;
+            }
+            Fault::Deaf => {
+                self.world.sim.lose_events(true);
+                self.deaf_until = Duration::MAX;
+            }
+            Fault::Heard => {
+                self.world.sim.lose_events(false);
+                self.deaf_until = self.now + DRIFT;
+            }
+        }
+        let began = matches!(fault, Fault::Crash | Fault::StoreAway { .. } | Fault::EngineAway { .. } | Fault::Deaf);
+        let at_once = matches!(fault, Fault::Jump(_) | Fault::Halt(_));
+        self.tally.faults += u64::from(began || at_once);
+        let felt = match fault {
+            Fault::Jump(by) => by.abs() > 5,
+            Fault::Halt(span) => span >= GAP,
+            Fault::Deaf | Fault::Heard => false,
+            _ => true,
+        };
+        self.disturbed |= felt || at_once;
+        if felt && (at_once || !self.world.is_up() || fault == Fault::Start) {
+            self.sight.surely_blind = self.now;
+        }
+    }
+
+    /// What a user does.
+    async fn go(&mut self, index: usize, step: Move) {
+        self.note(index, &step);
+        let (world, now, guest) = (&mut self.world, self.now, &mut self.guests[index]);
+        match step {
+            Move::Come if self.rng.random_bool(0.05) => {
+                // By the way, and without connecting.
+                if world.is_up() && world.request(&guest.id).await.is_ok() {
+                    guest.last_use = now;
+                    self.tally.requests += 1;
+                }
+                let next = guest.habit.next_visit(now, &mut self.rng);
+                self.plan(index, next);
+            }
+            Move::Come => {
+                if !guest.up && !wake(world, guest, self.engine_away, &mut self.rng).await {
+                    self.tally.refused_wakes += 1;
+                    let pause = Duration::from_secs(self.rng.random_range(30..300));
+                    self.plan(index, now + pause);
+                    return;
+                }
+                if !guest.up {
+                    self.tally.wakes += 1;
+                    (guest.up, guest.ordered, guest.last_use, guest.unheard) = (true, false, now, false);
+                }
+                self.tally.visits += 1;
+                (guest.connections, guest.connected_at) = (self.rng.random_range(1..4), now);
+                guest.visit += 1;
+                if self.rng.random_bool(0.02) {
+                    guest.silent_until = now + minutes(self.rng.random_range(1..30));
+                }
+                let leave = now + guest.habit.stay(&mut self.rng);
+                self.moves.push(Reverse((leave, index, Move::Leave(guest.visit))));
+            }
+            Move::Leave(visit) if visit == guest.visit => {
+                guest.connections = 0;
+                if guest.up && self.rng.random_bool(guest.habit.tidy) {
+                    if self.rng.random_bool(0.3) && !self.engine_away {
+                        world.sim.kill_behind(&guest.engine_id);
+                        guest.up = false;
+                    } else if world.is_up() {
+                        guest.ordered |= world.order_stop(&guest.id).await.is_ok();
+                    }
+                }
+                let next = guest.habit.next_visit(now, &mut self.rng);
+                self.plan(index, next);
+            }
+            Move::Leave(_) => {}
+        }
+    }
+
+    fn plan(&mut self, index: usize, at: Duration) {
+        self.moves.push(Reverse((at, index, Move::Come)));
+    }
+
+    /// Lets those report whose part of the minute it is.
+    fn report_all(&mut self) {
+        let service = self.world.is_up().then(|| self.world.service());
+        let now = self.now;
+        for guest in self.guests.iter_mut().skip((self.steps % SLOTS) as usize).step_by(SLOTS as usize) {
+            if !guest.up {
+                continue;
+            }
+            self.tally.check_ins += 1;
+            guest.unheard = now < guest.silent_until || self.losses.random_ratio(1, LOST);
+            if guest.unheard {
+                self.tally.lost += 1;
+                continue;
+            }
+            let taken = service.as_ref().is_some_and(|s| s.check_in(guest.address, guest.connections).is_ok());
+            let hears = self.sight.clear && !self.was_disturbed && !self.disturbed && now >= self.deaf_until;
+            assert!(taken || !hears, "{} reported and was refused at {now:?}", guest.id);
+            self.tally.refused += u64::from(!taken);
+            if guest.connections > 0 {
+                // Also if it was refused: that is the service's affair and not the user's.
+                guest.last_use = now;
+            }
+        }
+    }
+
+    /// Looks whether somebody was stopped, and judges it.
+    fn check(&mut self) {
+        let stops = self.world.sim.count(Call::Stop);
+        if std::mem::replace(&mut self.stops, stops) == stops {
+            return;
+        }
+        for index in 0..self.guests.len() {
+            let guest = &self.guests[index];
+            if !guest.up || self.world.sim.is_up(&guest.engine_id) {
+                continue;
+            }
+            if guest.ordered {
+                self.tally.ordered_stops += 1;
+            } else {
+                let met = guest.judge_stop(self.sight, self.now);
+                let met = met.unwrap_or_else(|why| panic!("{} at {:?}: {why}", guest.id, self.now));
+                let shown = self.world.report(&guest.id).container.stopped;
+                assert_eq!(shown.map(|stop| stop.by), Some(StoppedBy::Idle));
+                self.tally.idle_stops += 1;
+                self.tally.newcomers += u64::from(met == Met::Newcomer);
+                self.tally.unheard += u64::from(met == Met::Unheard);
+                let late = guest.overdue(self.sight, self.now).unwrap_or_default();
+                self.tally.latest = self.tally.latest.max(late);
+            }
+            self.came_down(index);
+        }
+    }
+
+    /// It is down. Whoever was there notices, and comes back.
+    fn came_down(&mut self, index: usize) {
+        self.note(index, &"down");
+        let guest = &mut self.guests[index];
+        (guest.up, guest.ordered) = (false, false);
+        if std::mem::take(&mut guest.connections) > 0 {
+            guest.visit += 1;
+            let at = self.now + Duration::from_secs(self.rng.random_range(30..300));
+            self.plan(index, at);
+        }
+    }
+
+    fn note(&mut self, index: usize, what: &impl std::fmt::Debug) {
+        let mut hasher = DefaultHasher::new();
+        (self.tally.digest, self.now, index, format!("{what:?}")).hash(&mut hasher);
+        self.tally.digest = hasher.finish();
+    }
+}
+
+/// Starts a container for its user; answers whether it runs.
+async fn wake(world: &World, guest: &mut Guest, engine_away: bool, rng: &mut StdRng) -> bool {
+    if rng.random_bool(0.1) && !engine_away {
+        return world.sim.start_behind(&guest.engine_id).is_ok();
+    }
+    // An engine that answers late may have started it all the same.
+    world.is_up() && (world.order_start(&guest.id).await.is_ok() || world.sim.is_up(&guest.engine_id))
+}
+
+/// Makes a container that runs, of which the service knows nothing yet.
+async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng) -> Guest {
+    let id = ContainerId::from_bits(number as u128);
+    let timeout: IdleTimeout = user::any_timeout(rng);
+    let blueprint = Blueprint {
+        labels: Container::birth_labels("test", &id, "admin", timeout, &Default::default()),
+        id: id.clone(),
+        name: None,
+        image: IMAGE.to_owned(),
+        command: None,
+        env: Default::default(),
+        ports: vec![Port { container: 8080, host: 20_000 + number as u16, protocol: Protocol::Tcp }],
+        bind: Ipv4Addr::LOCALHOST.into(),
+        network: world.settings.network.name.clone(),
+        address,
+        limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+    };
+    let engine_id = world.sim.create(&blueprint).await.unwrap();
+    world.sim.start(&engine_id).await.unwrap();
+    Guest {
+        id,
+        engine_id,
+        address: address.into(),
+        timeout: timeout.span(),
+        habit: Habit::any(rng),
+        up: true,
+        connections: 0,
+        connected_at: Duration::ZERO,
+        visit: 0,
+        last_use: Duration::ZERO,
+        unheard: false,
+        silent_until: Duration::ZERO,
+        ordered: false,
+    }
+}

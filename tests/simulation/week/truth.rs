@@ -1,0 +1,88 @@
+//! The truth about every container, kept beside the service, and what must hold of it. It is told what people, containers
+//! and fate do, and what the simulated engine has; of the service only whether it took a report or a request.
+
+use std::time::Duration;
+
+use spindown::model::{ContainerId, EngineId};
+
+use super::user::Habit;
+use crate::support::world::SWEEP;
+
+/// One container and its user.
+pub struct Guest {
+    pub id: ContainerId,
+    pub engine_id: EngineId,
+    pub address: std::net::IpAddr,
+    pub timeout: Option<Duration>,
+    pub habit: Habit,
+    pub up: bool,
+    /// How many connections there are.
+    pub connections: u64,
+    pub connected_at: Duration,
+    /// Which visit this is.
+    pub visit: u32,
+    /// When it last was in use and said so, so that the service heard it or would have heard it had it not been away.
+    pub last_use: Duration,
+    /// Whether its last report was lost on its way.
+    pub unheard: bool,
+    /// Until when its reports are lost.
+    pub silent_until: Duration,
+    /// Whether a person has told it to stop.
+    pub ordered: bool,
+}
+
+/// Since when the service can have missed nothing.
+#[derive(Clone, Copy, Default)]
+pub struct Sight {
+    /// At least since then it knows that it might have: the earliest that its idle clocks start from.
+    pub surely_blind: Duration,
+    /// It may have noticed as late as this: the latest that they start from.
+    pub maybe_blind: Duration,
+    /// Whether everything works right now.
+    pub clear: bool,
+}
+
+/// What an idle stop meant to the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Nobody was there.
+    Nobody,
+    /// Somebody was, whose container had not reported since he came: less than a minute.
+    Newcomer,
+    /// Somebody was, whose container's reports had all been lost for the whole of the timeout.
+    Unheard,
+}
+
+impl Guest {
+    /// Judges an idle stop. It is false unless the timeout has passed since the last use that was or could have been heard,
+    /// and since the service last may have missed any.
+    pub fn judge_stop(&self, sight: Sight, now: Duration) -> Result<Met, String> {
+        let Some(timeout) = self.timeout else { return Err("what is never to be stopped was stopped".into()) };
+        if !sight.clear {
+            return Err("stopped while the service was blind".into());
+        }
+        let quiet = now.saturating_sub(self.last_use.max(sight.surely_blind));
+        if quiet < timeout {
+            return Err(format!(
+                "a false stop: {quiet:?} after its last use at {:?} or since {:?}, with a timeout of {timeout:?}",
+                self.last_use, sight.surely_blind
+            ));
+        }
+        match self.connections {
+            0 => Ok(Met::Nobody),
+            _ if self.unheard => Ok(Met::Unheard),
+            _ if now.saturating_sub(self.connected_at) <= SWEEP => Ok(Met::Newcomer),
+            _ => Err(format!("somebody was cut off who had been there since {:?}", self.connected_at)),
+        }
+    }
+
+    /// How much later than its due a container is stopped, or would be if that were now; `None` before it is due.
+    pub fn overdue(&self, sight: Sight, now: Duration) -> Option<Duration> {
+        now.checked_sub(self.last_use.max(sight.maybe_blind) + self.timeout?)
+    }
+
+    /// Whether it should have been stopped by now: one sweep may go by after it was due, and not two.
+    pub fn is_missed(&self, sight: Sight, now: Duration) -> bool {
+        self.up && !self.ordered && self.overdue(sight, now).is_some_and(|late| late >= SWEEP)
+    }
+}
