@@ -79,6 +79,8 @@ pub struct Listed {
     pub name: Name,
     /// What it is doing.
     pub state: crate::model::EngineState,
+    /// Whose place it was made to take at a reset.
+    pub replaces: Option<EngineId>,
 }
 
 /// A Docker Engine, restricted to the containers of one instance of Spindown. Every call has a deadline and fails with
@@ -109,6 +111,9 @@ pub trait Engine: Send + Sync {
 
     /// One container. `NotFound` if there is none, or if it is not of this instance.
     async fn inspect(&self, id: &EngineId) -> Result<Observation>;
+
+    /// What one was made with, without what its image adds to that by itself.
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint>;
 
     /// Makes a container and does not start it. `Conflict` if the name is in use, `Unsuitable` if the image is gone or
     /// the command is unusable.

@@ -48,6 +48,8 @@ enum Verb {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // In tests only: where the server is to end.
+    let _steps = fail::has_failpoints().then(fail::FailScenario::setup);
     let outcome = match CommandLine::parse().verb.unwrap_or(Verb::Serve { hints: false }) {
         Verb::Serve { hints } => serve(hints).await,
         Verb::Config => config::load().and_then(|loaded| loaded.to_toml()).map(|text| print!("{text}")),

@@ -4,6 +4,7 @@
 mod behind;
 mod engine;
 mod isolation;
+mod kills;
 mod redis;
 mod server;
 mod student;

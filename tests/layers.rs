@@ -74,14 +74,15 @@ fn word(text: &str) -> String {
 }
 
 /// What each layer may import of ours; assembly (`lib`, `main`, `listener`, `config`) is not listed.
-const MAY: [(&str, &[&str]); 9] = [
+const MAY: [(&str, &[&str]); 10] = [
+    ("step", &[]),
     ("model", &["model"]),
     ("policy", &["model", "policy"]),
     ("clock", &["model"]),
     ("engine", &["model", "engine", "clock"]),
     ("store", &["model", "store"]),
     ("firewall", &["model", "firewall"]),
-    ("service", &["model", "policy", "clock", "engine", "store", "firewall", "service"]),
+    ("service", &["model", "policy", "clock", "step", "engine", "store", "firewall", "service"]),
     ("reconcile", &["model", "service", "reconcile"]),
     ("http", &["model", "policy", "service", "http"]),
 ];

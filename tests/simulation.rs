@@ -4,5 +4,6 @@ mod create;
 mod idle;
 mod promise;
 mod recovery;
+mod reset;
 mod scale;
 mod servers;

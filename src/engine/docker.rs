@@ -5,6 +5,7 @@
 //! shut out engines that no longer speak it.
 
 mod archive;
+mod blueprint;
 mod container;
 mod convert;
 mod create;
@@ -226,6 +227,10 @@ impl Engine for Docker {
         let seen = convert::observation(found, &self.instance)?;
         locked(&self.ours).insert(id.clone());
         Ok(seen)
+    }
+
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        blueprint::read(self, id).await
     }
 
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {

@@ -46,6 +46,8 @@ pub enum Call {
     List,
     /// [`Engine::inspect`].
     Inspect,
+    /// [`Engine::blueprint`].
+    Blueprint,
     /// [`Engine::create`].
     Create,
     /// [`Engine::start`].
@@ -185,6 +187,10 @@ impl Engine for Sim {
 
     async fn inspect(&self, id: &EngineId) -> Result<Observation> {
         self.enter(Call::Inspect).await?.observe(id)
+    }
+
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        self.enter(Call::Blueprint).await?.blueprint(id)
     }
 
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {

@@ -22,12 +22,14 @@ pub struct Limits {
 
 /// Everything a container is born with. The engine adds what makes it safe: the init process, the dropped
 /// capabilities, no privileges.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Blueprint {
     /// Spindown's id.
     pub id: ContainerId,
     /// Its name; the engine makes one up without it.
     pub name: Option<Name>,
+    /// What it calls itself: its name, or the beginning of its id, unless another is given.
+    pub hostname: Option<String>,
     /// The image to run.
     pub image: String,
     /// Replaces the image's command.

@@ -1,8 +1,10 @@
 //! Containers: what is told of one, and a file for each thing that is done to one.
 
+mod bulk;
 mod create;
 mod files;
 mod remove;
+mod reset;
 mod start;
 mod stop;
 mod update;
@@ -14,6 +16,7 @@ use time::OffsetDateTime;
 use super::{Spindown, snapshot::Entry};
 use crate::model::{Container, ContainerId, Result, Status};
 
+pub use bulk::{Action, Outcome};
 pub use create::{IdempotencyKey, NewContainer};
 pub use files::AuthorizedKeys;
 pub use update::Change;

@@ -84,7 +84,8 @@ impl Entry {
     }
 
     pub(super) fn status(&self) -> Status {
-        status(self.container.stopping.is_some(), self.seen.as_ref().map(|s| s.state))
+        let ordered_down = self.container.stopping.is_some() || self.container.removing;
+        status(ordered_down, self.seen.as_ref().map(|s| s.state))
     }
 
     /// Notes a sign of use or of life.

@@ -13,7 +13,7 @@ use crate::support::{
     world::{LEFTOVER, World, minutes, wanted},
 };
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
+pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
 
 /// Every call of the engine that a create makes …
 const CALLS: [Call; 7] =
@@ -90,7 +90,7 @@ pub fn nothing_is_held_twice(world: &World) {
 }
 
 /// Asserts that there is nothing of any container but `kept`, anywhere.
-async fn nothing_is_left_but(world: &World, kept: &[ContainerId], when: &str) {
+pub async fn nothing_is_left_but(world: &World, kept: &[ContainerId], when: &str) {
     let kept: BTreeSet<_> = kept.iter().cloned().collect();
     let at_engine: BTreeSet<_> = world.sim.list().await.unwrap().into_iter().map(|l| l.id).collect();
     assert_eq!(at_engine, kept, "at the engine: {when}");

@@ -60,6 +60,9 @@ impl<T: Engine> Engine for Mortal<T> {
     async fn inspect(&self, id: &EngineId) -> Result<Observation> {
         self.live(self.inner.inspect(id)).await
     }
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        self.live(self.inner.blueprint(id)).await
+    }
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {
         self.live(self.inner.create(blueprint)).await
     }
@@ -145,5 +148,8 @@ impl<T: Store> AttemptStore for Mortal<T> {
 impl<T: Store> Store for Mortal<T> {
     async fn ping(&self) -> Result<()> {
         self.live(self.inner.ping()).await
+    }
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 }

@@ -158,6 +158,22 @@ impl Server {
         }
     }
 
+    /// Waits until it has ended by itself.
+    pub fn await_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the server did not end");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Sends it a signal that does not end it.
     pub fn signal(&self, signal: &str) {
         self.signal_child(self.child.as_ref().expect("it runs"), signal);

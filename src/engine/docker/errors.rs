@@ -216,6 +216,7 @@ mod tests {
         Blueprint {
             id: ContainerId::from_bits(1),
             name: Some(Name::from_engine("bell")),
+            hostname: None,
             image: "a/b".to_owned(),
             command: None,
             env: BTreeMap::new(),

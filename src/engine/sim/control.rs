@@ -40,6 +40,7 @@ impl Sim {
         let blueprint = Blueprint {
             id: ContainerId::from_bits(0),
             name: None,
+            hostname: None,
             image: IMAGE.to_owned(),
             command: None,
             env: BTreeMap::new(),

@@ -131,7 +131,8 @@ impl World {
     pub(super) fn list(&self) -> Vec<Listed> {
         let listed = self.containers.iter().filter_map(|(engine_id, inmate)| {
             let (engine_id, name) = (engine_id.clone(), inmate.name.clone());
-            Some(Listed { id: inmate.id()?, engine_id, name, state: inmate.state })
+            let replaces = inmate.blueprint.labels.get(birth::REPLACES).and_then(|id| EngineId::parse(id).ok());
+            Some(Listed { id: inmate.id()?, engine_id, name, state: inmate.state, replaces })
         });
         listed.collect()
     }
@@ -155,6 +156,11 @@ impl World {
             ports,
             labels: blueprint.labels.clone(),
         })
+    }
+
+    pub(super) fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        let inmate = self.ours(id)?;
+        Ok(Blueprint { name: Some(inmate.name.clone()), ..inmate.blueprint.clone() })
     }
 
     pub(super) fn ensure_network(&mut self, spec: &NetworkSpec) -> Result<()> {

@@ -16,8 +16,8 @@ use rocket::{
 };
 
 use self::{
-    input::{Listing, Patch, new_container},
-    view::{ActivityView, ContainerView, Created},
+    input::{Bulk, Listing, Patch, new_container},
+    view::{ActivityView, ContainerView, Created, OutcomeView},
 };
 use crate::{
     http::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// The routes.
 pub(in crate::http) fn routes() -> Vec<Route> {
-    routes![list, create, show, change, remove, activity]
+    routes![list, create, bulk, show, change, reset, remove, activity]
 }
 
 /// The caller's mark on a create, if there is one.
@@ -78,6 +78,18 @@ async fn create(
     Ok(Created(report.into()))
 }
 
+#[post("/containers/bulk", data = "<fields>")]
+async fn bulk(
+    _caller: Caller,
+    trace: Trace,
+    fields: Fields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<Vec<OutcomeView>>, Problem> {
+    let Bulk { action, labels } = Bulk::read(fields)?;
+    let outcomes = trace.follow(spindown.do_to_all(action, labels)).await?;
+    Ok(Json(outcomes.into_iter().map(OutcomeView::from).collect()))
+}
+
 #[get("/containers/<name>")]
 async fn show(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ContainerView>, Problem> {
     Ok(Json(spindown.find_container(name)?.into()))
@@ -93,6 +105,17 @@ async fn change(
 ) -> Result<Json<ContainerView>, Problem> {
     let patch = Patch::read(fields)?;
     let report = trace.follow(patch.apply(spindown, name)).await?;
+    Ok(Json(report.into()))
+}
+
+#[post("/containers/<name>/reset")]
+async fn reset(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<ContainerView>, Problem> {
+    let report = trace.follow(spindown.reset_container(name)).await?;
     Ok(Json(report.into()))
 }
 

@@ -15,6 +15,8 @@ const MOST_KEYS: usize = 100;
 const FILE_LIMIT: usize = 1 << 20;
 /// Where the SSH daemon keeps its host keys.
 const HOST_KEY_FOLDER: &str = "/etc/ssh";
+/// What that lies in: files that are read have its last part in their paths.
+const HOST_KEY_PARENT: &str = "/etc";
 /// How long the answer to a create may wait for the host keys' fingerprints.
 const HOST_KEY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the container may take to make its host keys and serve with them …
@@ -79,6 +81,12 @@ fn after_options(line: &str) -> Option<&str> {
     None
 }
 
+/// The keys of a container: who may log in, and by which it is known.
+pub(super) struct Keys {
+    authorized: Option<AuthorizedKeys>,
+    host: Vec<File>,
+}
+
 impl Spindown {
     /// Replaces the keys that may log in as the image's SSH user.
     pub(super) async fn put_authorized_keys(&self, id: &EngineId, image: &str, keys: &AuthorizedKeys) -> Result<()> {
@@ -91,14 +99,7 @@ impl Spindown {
             }
             Err(error) => return Err(error),
         };
-        let passwd = self.engine.get_files(id, "/etc/passwd", FILE_LIMIT).await?;
-        let passwd = passwd.into_iter().find_map(|f| f.content).unwrap_or_default();
-        let account = Account::find(&String::from_utf8_lossy(&passwd), &user).ok_or_else(|| {
-            Error::new(
-                Kind::Unsuitable,
-                format!("the image has no user {user:?} to log in as (its label spindown.ssh.user)"),
-            )
-        })?;
+        let account = self.account(id, &user).await?;
         let file = |path: &str, mode, content| File {
             path: path.to_owned(),
             mode,
@@ -108,6 +109,51 @@ impl Spindown {
         };
         let files = [file(".ssh", 0o700, None), file(".ssh/authorized_keys", 0o600, Some(keys.0.clone().into_bytes()))];
         self.engine.put_files(id, &account.home, &files).await
+    }
+
+    /// The user to log in as, as the container knows him.
+    async fn account(&self, id: &EngineId, user: &str) -> Result<Account> {
+        let passwd = self.engine.get_files(id, "/etc/passwd", FILE_LIMIT).await?;
+        let passwd = passwd.into_iter().find_map(|f| f.content).unwrap_or_default();
+        Account::find(&String::from_utf8_lossy(&passwd), user).ok_or_else(|| {
+            Error::new(
+                Kind::Unsuitable,
+                format!("the image has no user {user:?} to log in as (its label spindown.ssh.user)"),
+            )
+        })
+    }
+
+    /// Reads the keys of a container whose user is `user`. What it has not got, or has spoilt, it has not.
+    pub(super) async fn read_keys(&self, id: &EngineId, user: &str) -> Result<Keys> {
+        let lacking = |error: &Error| matches!(error.kind(), Kind::NotFound | Kind::Unsuitable);
+        let authorized = async {
+            let home = self.account(id, user).await?.home;
+            self.engine.get_files(id, &format!("{home}/.ssh/authorized_keys"), FILE_LIMIT).await
+        };
+        let authorized = match authorized.await {
+            Ok(files) => files.into_iter().find_map(|file| file.content),
+            Err(error) if lacking(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let mut host = match self.engine.get_files(id, HOST_KEY_FOLDER, FILE_LIMIT).await {
+            Ok(files) => files,
+            Err(error) if lacking(&error) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        host.retain(|file| file.content.is_some() && is_host_key(&file.path));
+        let authorized = authorized.map(|text| AuthorizedKeys(String::from_utf8_lossy(&text).into_owned()));
+        Ok(Keys { authorized, host })
+    }
+
+    /// Puts the keys of another container of this image in.
+    pub(super) async fn put_keys(&self, id: &EngineId, image: &str, keys: &Keys) -> Result<()> {
+        if let Some(authorized) = &keys.authorized {
+            self.put_authorized_keys(id, image, authorized).await?;
+        }
+        if keys.host.is_empty() {
+            return Ok(());
+        }
+        self.engine.put_files(id, HOST_KEY_PARENT, &keys.host).await
     }
 
     /// Reads the fingerprints of the host keys as soon as the container has made them.
@@ -157,13 +203,17 @@ impl Spindown {
     }
 }
 
+/// Whether a file in the folder of the host keys is one, or its public half.
+fn is_host_key(path: &str) -> bool {
+    let Some(("ssh", name)) = path.split_once('/') else { return false };
+    let key = name.strip_suffix(".pub").unwrap_or(name);
+    key.starts_with("ssh_host_") && key.ends_with("_key") && !key.contains('/')
+}
+
 /// The SHA-256 fingerprints of the public host keys among `files`, sorted.
 fn fingerprints(files: &[File]) -> Vec<String> {
-    let is_host_key = |file: &&File| {
-        let name = file.path.rsplit('/').next().unwrap_or_default();
-        name.starts_with("ssh_host_") && name.ends_with("_key.pub")
-    };
-    let keys = files.iter().filter(is_host_key).filter_map(|file| {
+    let public = |file: &&File| is_host_key(&file.path) && file.path.ends_with(".pub");
+    let keys = files.iter().filter(public).filter_map(|file| {
         let key = PublicKey::from_openssh(std::str::from_utf8(file.content.as_deref()?).ok()?).ok()?;
         Some(format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)))
     });

@@ -53,6 +53,7 @@ fn blueprint(instance: &str, network: &NetworkSpec, first_port: u16, number: usi
         labels: Container::birth_labels(instance, &id, "admin", IdleTimeout::Never, &labels),
         id,
         name: None,
+        hostname: None,
         image: IMAGE.to_owned(),
         command: None,
         env: BTreeMap::new(),

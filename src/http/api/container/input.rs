@@ -7,7 +7,7 @@ use crate::{
     model::{Error, IdleTimeout, Name, Result, Status, parse_cpus, parse_memory},
     service::{
         Spindown,
-        container::{AuthorizedKeys, Change, Filter, NewContainer, Report},
+        container::{Action, AuthorizedKeys, Change, Filter, NewContainer, Report},
     },
 };
 
@@ -23,6 +23,7 @@ const LONGEST_PAGE: usize = 1_000;
 const CREATE: [&str; 9] =
     ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus"];
 const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
+const BULK: [&str; 2] = ["action", "label"];
 const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
 
 /// Reads what a new container is to be.
@@ -117,14 +118,10 @@ impl Listing {
                 Err(Error::invalid(format!("limit: must be a number from 1 to {LONGEST_PAGE}, not {:?}", clip(&text))))
             }
         });
-        let label = |text: String| match text.split_once('=') {
-            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None => (text, None),
-        };
         let filter = Filter {
             status: status.transpose()?,
             image: fields.text("image")?,
-            labels: fields.texts("label")?.unwrap_or_default().into_iter().map(label).collect(),
+            labels: wanted_labels(&mut fields)?,
             after: fields.text("after")?,
             limit: limit.transpose()?,
         };
@@ -132,6 +129,41 @@ impl Listing {
         fields.finish(&LIST)?;
         Ok(Self { filter, audit })
     }
+}
+
+/// What is to be done to all containers with certain labels.
+pub(super) struct Bulk {
+    pub action: Action,
+    pub labels: Vec<(String, Option<String>)>,
+}
+
+impl Bulk {
+    pub(super) fn read(mut fields: Fields) -> Result<Self> {
+        let action = match fields.text("action")?.as_deref() {
+            Some("start") => Action::Start,
+            Some("stop") => Action::Stop,
+            Some("delete") => Action::Remove,
+            Some(other) => {
+                return Err(Error::invalid(format!("action: must be start, stop or delete, not {:?}", clip(other))));
+            }
+            None => return Err(Error::invalid("action: is needed: start, stop or delete")),
+        };
+        let labels = wanted_labels(&mut fields)?;
+        fields.finish(&BULK)?;
+        if labels.is_empty() || labels.iter().any(|(key, _)| key.is_empty()) {
+            return Err(Error::invalid("label: at least one is needed, as name or name=value: what has it is meant"));
+        }
+        Ok(Self { action, labels })
+    }
+}
+
+/// The labels that a container must have to be meant; without a value, any will do.
+fn wanted_labels(fields: &mut Fields) -> Result<Vec<(String, Option<String>)>> {
+    let label = |text: String| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (text, None),
+    };
+    Ok(fields.texts("label")?.unwrap_or_default().into_iter().map(label).collect())
 }
 
 fn image(text: Option<String>) -> Result<String> {

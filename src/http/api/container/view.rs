@@ -12,9 +12,13 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    http::problem::Problem,
     model::{Port, Status},
     policy::idle::Verdict,
-    service::{activity::ActivityReport, container::Report},
+    service::{
+        activity::ActivityReport,
+        container::{Outcome, Report},
+    },
 };
 
 /// A container: the documented members first, then ours.
@@ -95,6 +99,35 @@ impl<'r> Responder<'r, 'static> for Created {
         response.set_status(HttpStatus::Created);
         response.set_header(location);
         Ok(response)
+    }
+}
+
+/// What came of a bulk action for one container.
+#[derive(Debug, Serialize)]
+pub(super) struct OutcomeView {
+    id: String,
+    name: String,
+    status: Option<&'static str>,
+    error: Option<RefusalView>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusalView {
+    status: u16,
+    message: String,
+}
+
+impl From<Outcome> for OutcomeView {
+    fn from(outcome: Outcome) -> Self {
+        let (status, error) = match outcome.result {
+            Ok(Some(status)) => (Some(status.as_str()), None),
+            Ok(None) => (Some("deleted"), None),
+            Err(error) => {
+                let problem = Problem::from(error);
+                (None, Some(RefusalView { status: problem.status(), message: problem.message().to_owned() }))
+            }
+        };
+        Self { id: outcome.id.to_string(), name: format!("/{}", outcome.name), status, error }
     }
 }
 
