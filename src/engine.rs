@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
-use crate::model::{Blueprint, ContainerId, EngineId, File, Image, Name, Observation, Result};
+use crate::model::{Blueprint, ContainerId, EngineId, File, Image, Name, Observation, Result, VolumeName};
 
 /// The network that the containers are on.
 #[derive(Clone, Debug)]
@@ -125,6 +125,14 @@ pub trait Engine: Send + Sync {
 
     /// Lets a frozen one go on; one that runs is fine.
     async fn thaw(&self, id: &EngineId) -> Result<()>;
+
+    /// Makes a volume for `owner`, unless it is there. `Conflict` if one of that name is somebody else's, or not the plain
+    /// one of a directory that the engine keeps.
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()>;
+
+    /// Removes a volume of this instance's with everything in it; answers whether it is gone. One that a container has,
+    /// running or not, stays.
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool>;
 
     /// Asks it to end, and makes it after `grace`. Returns when it is down; stopping what is down is fine.
     async fn stop(&self, id: &EngineId, grace: Duration) -> Result<()>;

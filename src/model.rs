@@ -15,6 +15,7 @@ mod moment;
 mod name;
 mod observation;
 mod port;
+mod volume;
 
 pub use activity::{Activity, CheckIn};
 pub use amount::{parse_cpus, parse_memory};
@@ -29,3 +30,4 @@ pub use moment::{Moment, Stamp};
 pub use name::Name;
 pub use observation::{EngineState, Observation};
 pub use port::{Port, Protocol};
+pub use volume::{MountPoint, VolumeName, Volumes};

@@ -10,6 +10,7 @@ mod ending;
 mod errors;
 mod find;
 mod limits;
+mod volumes;
 
 use std::{
     fs::File,

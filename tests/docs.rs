@@ -82,11 +82,12 @@ fn run_examples(path: &str) -> String {
 /// The containers' names with that of the instance behind them: the engine has each name once, whoever asks for it.
 fn own_names(script: &str, instance: &str) -> String {
     let mut own = script.to_owned();
-    for name in ["mine", "ada", "bob", "robert", "web"] {
+    for name in ["mine", "ada", "bob", "robert", "eve", "web"] {
         for before in [" name=", "\"name\": \"", "/containers/", "after="] {
             own = own.replace(&format!("{before}{name}"), &format!("{before}{name}-{instance}"));
         }
     }
+    own = own.replace("eve-home", &format!("eve-home-{instance}"));
     own
 }
 
@@ -144,10 +145,10 @@ fn table(page: &str, heading: &str, title: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The paths of all members of an answer; `labels` has names of the caller's.
+/// The paths of all members of an answer; `labels` and `volumes` have names of the caller's.
 fn members(value: &Value, prefix: &str, found: &mut BTreeMap<String, bool>) {
     match value {
-        Value::Object(map) if prefix != "labels" => {
+        Value::Object(map) if !["labels", "volumes"].contains(&prefix) => {
             for (name, value) in map {
                 let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
                 found.insert(path.clone(), value.is_null());
@@ -224,6 +225,7 @@ async fn docker_shows_what_the_tables_of_the_api_tell() {
     // The error about an unknown field names those that are known.
     fields.push(("## Create", server.post("/v1/containers", r#"{"image": "x", "odd": "1"}"#).await));
     fields.push(("## Change", server.patch(&uri, "odd=1&status=running").await));
+    fields.push(("## Delete", server.delete(&format!("{uri}?odd=1")).await));
     fields.push(("## Bulk", server.post("/v1/containers/bulk", "odd=1&action=stop&label=a").await));
     fields.push(("## List", server.get("/v1/containers?odd=1").await));
     for (heading, refusal) in fields {

@@ -13,6 +13,7 @@ mod deadlines;
 mod errors;
 mod events;
 mod network;
+mod volume;
 
 use std::{
     collections::HashSet,
@@ -31,7 +32,7 @@ use tokio::sync::Semaphore;
 pub use self::deadlines::Deadlines;
 use self::errors::{Task, translate};
 use super::{Engine, EngineEvent, Listed, NetworkSpec};
-use crate::model::{Blueprint, EngineId, Error, File, Image, Name, Observation, Result};
+use crate::model::{Blueprint, EngineId, Error, File, Image, Name, Observation, Result, VolumeName};
 
 /// How many calls may be under way at once in each lane. The client opens a socket for every call, so this bounds the
 /// sockets; the event stream is not counted.
@@ -243,6 +244,14 @@ impl Engine for Docker {
 
     async fn thaw(&self, id: &EngineId) -> Result<()> {
         container::thaw(self, id).await
+    }
+
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()> {
+        volume::ensure(self, name, owner).await
+    }
+
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool> {
+        volume::remove(self, name).await
     }
 
     async fn stop(&self, id: &EngineId, grace: Duration) -> Result<()> {

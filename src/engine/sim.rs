@@ -22,7 +22,7 @@ use self::world::World;
 use super::{Engine, EngineEvent, Happening, Listed, NetworkSpec};
 use crate::{
     clock::Clock,
-    model::{Blueprint, EngineId, EngineState, Error, File, Image, Kind, Name, Observation, Result},
+    model::{Blueprint, EngineId, EngineState, Error, File, Image, Kind, Name, Observation, Result, VolumeName},
 };
 
 /// The calls of an engine, for tests that count them, hold them up or let them fail.
@@ -60,6 +60,10 @@ pub enum Call {
     Remove,
     /// [`Engine::rename`].
     Rename,
+    /// [`Engine::ensure_volume`].
+    EnsureVolume,
+    /// [`Engine::remove_volume`].
+    RemoveVolume,
     /// [`Engine::put_files`].
     PutFiles,
     /// [`Engine::get_files`].
@@ -226,6 +230,14 @@ impl Engine for Sim {
         world.ours(id)?;
         world.remove(id, self.now());
         Ok(())
+    }
+
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()> {
+        self.enter(Call::EnsureVolume).await?.ensure_volume(name, owner)
+    }
+
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool> {
+        Ok(self.enter(Call::RemoveVolume).await?.remove_volume(name))
     }
 
     async fn rename(&self, id: &EngineId, name: &Name) -> Result<()> {

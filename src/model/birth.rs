@@ -16,3 +16,8 @@ pub const NAME: &str = "spindown.name";
 pub const CREATED_AT: &str = "spindown.created_at";
 /// Prefix of the labels its users gave it at creation.
 pub const LABEL_PREFIX: &str = "spindown.label.";
+
+/// Whether a label is one of these.
+pub fn is_fact(label: &str) -> bool {
+    [MANAGED, ID, OWNER, IDLE_TIMEOUT, REPLACES, NAME, CREATED_AT].contains(&label) || label.starts_with(LABEL_PREFIX)
+}

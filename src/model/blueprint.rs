@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{ContainerId, Name, Port};
+use super::{ContainerId, Name, Port, Volumes};
 
 /// How much of the host one container may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Blueprint {
     pub address: Ipv4Addr,
     /// What it may use.
     pub limits: Limits,
+    /// The volumes mounted in it, which are there.
+    pub volumes: Volumes,
 }
 
 /// A file or a directory in a container's file system.

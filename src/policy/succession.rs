@@ -131,6 +131,7 @@ mod tests {
             address: None,
             ports: Vec::new(),
             labels: BTreeMap::new(),
+            volumes: BTreeMap::new(),
         };
         assert_eq!(name_to_get(&seen), None);
         seen.labels.insert(birth::NAME.to_owned(), "bell".to_owned());

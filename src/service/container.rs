@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use time::OffsetDateTime;
 
 use super::{Spindown, snapshot::Entry};
-use crate::model::{Container, ContainerId, Result, Status};
+use crate::model::{Container, ContainerId, Result, Status, Volumes};
 
 pub use bulk::{Action, Outcome};
 pub use create::{IdempotencyKey, NewContainer};
@@ -43,6 +43,8 @@ pub struct Report {
     pub last_active_at: Option<OffsetDateTime>,
     /// When it would be stopped if nothing more happens.
     pub stops_at: Option<OffsetDateTime>,
+    /// The volumes mounted in it, as the engine shows them.
+    pub volumes: Volumes,
 }
 
 /// Which containers a list shows.
@@ -124,6 +126,7 @@ impl Spindown {
             connections: entry.connections.filter(|_| up).unwrap_or(0),
             last_active_at: entry.last_active_at(),
             stops_at: judgement.due.map(|due| now.date_of(due)),
+            volumes: entry.seen.as_ref().map(|seen| seen.volumes.clone()).unwrap_or_default(),
         }
     }
 }

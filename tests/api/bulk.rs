@@ -71,7 +71,7 @@ async fn a_reset_brings_back_the_image_under_the_same_id_ports_and_keys() {
         .wait_for(&format!("/v1/containers/{id}"), "known", |a| a.json["ssh_host_keys"] != Value::Array(vec![]))
         .await;
     let made = look(&server, id).await;
-    key.login(&port, &["touch mine; sudo rm /bin/ls"]).unwrap();
+    key.login_soon(&port, &["touch mine; sudo rm /bin/ls"]);
     let path = format!("/v1/containers/{id}/reset");
     for state in ["running", "stopped", "frozen"] {
         let before = look(&server, id).await;
@@ -89,7 +89,7 @@ async fn a_reset_brings_back_the_image_under_the_same_id_ports_and_keys() {
         }
         assert_eq!(after["status"], "running");
         assert_ne!(after["container_id"], before["container_id"]);
-        assert_eq!(key.login(&port, &["ls; echo $COLOUR; hostname"]).unwrap(), {
+        assert_eq!(key.login_soon(&port, &["ls; echo $COLOUR; hostname"]), {
             let name = crate::support::server::run(
                 "docker",
                 &["inspect", "--format", "{{.Config.Hostname}}", text(&after["container_id"])],

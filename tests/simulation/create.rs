@@ -294,7 +294,7 @@ async fn a_storm_on_one_container_ends_in_one_state() {
                     2 => _ = service.update_container(&id, Change { labels, ..Change::default() }).await,
                     3 => _ = service.check_in(address.into(), number % 2),
                     4 => _ = service.refresh_all(true).await,
-                    _ if remove && number == 35 => _ = service.remove_container(&id).await,
+                    _ if remove && number == 35 => _ = service.remove_container(&id, false).await,
                     _ => service.sweep().await,
                 }
             })
@@ -322,7 +322,7 @@ async fn a_look_at_what_is_being_removed_does_not_bring_it_back() {
         world.store.hold(access);
         world.sim.hold(Call::Inspect);
         let (service, text) = (world.service(), id.to_string());
-        let remove = tokio::spawn(async move { service.remove_container(&text).await });
+        let remove = tokio::spawn(async move { service.remove_container(&text, false).await });
         let service = world.service();
         let look = tokio::spawn(async move { service.refresh_all(true).await });
         world.quiet().await;

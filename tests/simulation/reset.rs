@@ -249,7 +249,7 @@ async fn a_removal_that_is_cut_off_is_finished() {
             call.iter().for_each(|call| world.sim.hold(*call));
             access.iter().for_each(|access| world.store.hold(*access));
             let (service, text) = (world.service(), id.to_string());
-            let task = tokio::spawn(async move { service.remove_container(&text).await });
+            let task = tokio::spawn(async move { service.remove_container(&text, false).await });
             world.quiet().await;
             task.abort();
             world.crash();

@@ -45,6 +45,7 @@ async fn five_thousand_are_listed_judged_and_heard() {
                 network: network.name.clone(),
                 address,
                 limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+                volumes: Default::default(),
             })
             .await
             .unwrap();

@@ -53,13 +53,18 @@ impl Block {
         NetworkSpec { name: self.instance(), bridge: self.instance(), subnet }
     }
 
-    /// Removes all that lives here: containers, network, rules.
+    /// Removes all that lives here: containers, volumes, network, rules.
     fn clear(&self) {
         let instance = self.instance();
         let ids =
             output("docker", &["ps", "-aq", "--no-trunc", "--filter", &format!("label={}={instance}", birth::MANAGED)]);
         for id in ids.split_whitespace() {
             output("docker", &["rm", "-f", "-v", id]);
+        }
+        let volumes =
+            output("docker", &["volume", "ls", "-q", "--filter", &format!("label={}={instance}", birth::MANAGED)]);
+        for volume in volumes.split_whitespace() {
+            output("docker", &["volume", "rm", volume]);
         }
         if Path::new("/sys/class/net").join(&instance).exists() {
             output("docker", &["network", "rm", &instance]);

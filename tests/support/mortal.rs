@@ -8,6 +8,7 @@ use spindown::{
     engine::{Engine, EngineEvent, Listed, NetworkSpec},
     model::{
         Activity, Blueprint, Claim, Container, ContainerId, EngineId, File, HostName, Image, Name, Observation, Result,
+        VolumeName,
     },
     store::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store},
 };
@@ -77,6 +78,12 @@ impl<T: Engine> Engine for Mortal<T> {
     }
     async fn remove(&self, id: &EngineId) -> Result<()> {
         self.live(self.inner.remove(id)).await
+    }
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()> {
+        self.live(self.inner.ensure_volume(name, owner)).await
+    }
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool> {
+        self.live(self.inner.remove_volume(name)).await
     }
     async fn rename(&self, id: &EngineId, name: &Name) -> Result<()> {
         self.live(self.inner.rename(id, name)).await

@@ -338,6 +338,18 @@ impl SshKey {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// The same as soon as the container serves SSH, which a busy machine may keep it from for a while.
+    pub fn login_soon(&self, port: &str, remote: &[&str]) -> String {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match self.login(port, remote) {
+                Ok(wrote) => return wrote,
+                Err(error) => assert!(Instant::now() < deadline, "nobody gets in: {error}"),
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Logs in and stays, until it is dropped.
     pub fn stay(&self, port: &str) -> Session {
         let mut child = self.ssh(port, &["echo in; cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

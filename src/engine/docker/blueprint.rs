@@ -7,6 +7,7 @@ use super::{
     Docker, convert,
     create::LOG_FILES,
     errors::{self, Task},
+    volume,
 };
 use crate::model::{Blueprint, ContainerId, EngineId, Error, Kind, Limits, Name, Result, birth};
 
@@ -35,7 +36,7 @@ fn blueprint(found: ContainerInspectResponse, base: &ImageConfig) -> Result<Blue
     let id = labels.get(birth::ID).and_then(|id| ContainerId::parse(id).ok()).ok_or_else(errors::no_container)?;
     let of_image = base.labels.clone().unwrap_or_default();
     // An image that was made of a container of ours has its facts of birth.
-    let own = |name: &str, value: &String| name.starts_with("spindown.") || of_image.get(name) != Some(value);
+    let own = |name: &str, value: &String| birth::is_fact(name) || of_image.get(name) != Some(value);
     let labels = labels.into_iter().filter(|(name, value)| own(name, value)).collect();
     let given = |line: &&String| !base.env.iter().flatten().any(|known| known == *line);
     let pair = |line: &String| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -53,6 +54,7 @@ fn blueprint(found: ContainerInspectResponse, base: &ImageConfig) -> Result<Blue
         bind: bind.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
         network,
         address,
+        volumes: volume::volumes(Some(&host)),
         limits: limits(&host).ok_or_else(unreadable)?,
     })
 }

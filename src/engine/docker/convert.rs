@@ -8,7 +8,7 @@ use bollard::models::{
 };
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::errors;
+use super::{errors, volume};
 use crate::{
     engine::Listed,
     model::{ContainerId, EngineId, EngineState, Error, Image, Kind, Name, Observation, Port, Protocol, Result, birth},
@@ -31,6 +31,7 @@ pub(super) fn observation(found: ContainerInspectResponse, instance: &str) -> Re
     let state = inspected.status.and_then(state).ok_or_else(|| unreadable("a state"))?;
     Ok(Observation {
         id,
+        volumes: volume::volumes(found.host_config.as_ref()),
         engine_id: found.id.as_deref().and_then(|id| EngineId::parse(id).ok()).ok_or_else(|| unreadable("an id"))?,
         name: Name::from_engine(&found.name.unwrap_or_default()),
         image: config.image.unwrap_or_default(),

@@ -7,6 +7,7 @@ use bollard::models::{
     PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use super::volume;
 use crate::model::{Blueprint, Port};
 
 /// Capabilities taken from the engine's default set: raw sockets, with which a container could forge its neighbours'
@@ -56,6 +57,7 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
         }),
         init: Some(true),
         privileged: Some(false),
+        mounts: volume::mounts(&blueprint.volumes),
         cap_drop: Some(DROPPED.map(str::to_owned).to_vec()),
         // Who is up is Spindown's to decide.
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),

@@ -12,7 +12,8 @@ use super::files::Files;
 use crate::{
     engine::{EngineEvent, Happening, Listed, NetworkSpec},
     model::{
-        Blueprint, ContainerId, EngineId, EngineState, Error, Image, Kind, Name, Observation, Protocol, Result, birth,
+        Blueprint, ContainerId, EngineId, EngineState, Error, Image, Kind, Name, Observation, Protocol, Result,
+        VolumeName, birth,
     },
 };
 
@@ -63,6 +64,8 @@ pub(super) struct World {
     pub(super) unrunnable: HashSet<String>,
     /// Whether events get lost.
     pub(super) mute: bool,
+    /// Volumes with their owners; without one it is somebody else's.
+    pub(super) volumes: BTreeMap<VolumeName, Option<String>>,
     containers: HashMap<EngineId, Inmate>,
     names: HashMap<Name, EngineId>,
     addresses: HashMap<(String, Ipv4Addr), EngineId>,
@@ -81,6 +84,7 @@ impl World {
             ports: HashMap::new(),
             unrunnable: HashSet::new(),
             mute: false,
+            volumes: BTreeMap::new(),
             containers: HashMap::new(),
             names: HashMap::new(),
             addresses: HashMap::new(),
@@ -155,7 +159,27 @@ impl World {
             address: Some(blueprint.address),
             ports,
             labels: blueprint.labels.clone(),
+            volumes: blueprint.volumes.clone(),
         })
+    }
+
+    pub(super) fn ensure_volume(&mut self, name: &VolumeName, owner: &str) -> Result<()> {
+        let of = self.volumes.entry(name.clone()).or_insert_with(|| Some(owner.to_owned()));
+        if of.as_deref() == Some(owner) {
+            return Ok(());
+        }
+        let name = name.as_str();
+        Err(Error::conflict(format!(
+            "volumes: the engine has a volume {name:?} that is not this owner's: use another name"
+        )))
+    }
+
+    pub(super) fn remove_volume(&mut self, name: &VolumeName) -> bool {
+        let in_use = self.containers.values().any(|inmate| inmate.blueprint.volumes.values().any(|held| held == name));
+        match self.volumes.get(name) {
+            Some(Some(_)) if !in_use => self.volumes.remove(name).is_some(),
+            found => found.is_none(),
+        }
     }
 
     pub(super) fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {

@@ -16,7 +16,7 @@ use rocket::{
 };
 
 use self::{
-    input::{Bulk, Listing, Patch, new_container},
+    input::{Bulk, Listing, Patch, new_container, with_volumes},
     view::{ActivityView, ContainerView, Created, OutcomeView},
 };
 use crate::{
@@ -120,8 +120,15 @@ async fn reset(
 }
 
 #[delete("/containers/<name>")]
-async fn remove(_caller: Caller, trace: Trace, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Status, Problem> {
-    trace.follow(spindown.remove_container(name)).await?;
+async fn remove(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    query: QueryFields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Status, Problem> {
+    let volumes = with_volumes(query.0)?;
+    trace.follow(spindown.remove_container(name, volumes)).await?;
     Ok(Status::NoContent)
 }
 

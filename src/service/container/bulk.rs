@@ -52,7 +52,7 @@ impl Spindown {
             let result = match action {
                 Action::Start => self.start_container(id.as_str()).await.map(|report| Some(report.status)),
                 Action::Stop => self.order_down(&id).await.map(|report| Some(report.status)),
-                Action::Remove => self.remove_container(id.as_str()).await.map(|()| None),
+                Action::Remove => self.remove_container(id.as_str(), false).await.map(|()| None),
             };
             Outcome { id, name, result }
         });

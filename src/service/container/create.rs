@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{AuthorizedKeys, Report};
 use crate::{
     model::{
-        Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port, Result,
+        Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port,
+        Result, Volumes,
     },
     policy::placement,
     service::{Spindown, Unpoisoned},
@@ -45,6 +46,8 @@ pub struct NewContainer {
     pub memory: Option<u64>,
     /// Its processors; the server's default without it.
     pub cpus: Option<f64>,
+    /// The volumes to be mounted in it; those that are not there are made.
+    pub volumes: Volumes,
 }
 
 /// A caller's mark on a create, so that repeating it makes no second container.
@@ -137,6 +140,9 @@ impl Spindown {
         if image.exposed.is_empty() {
             let message = format!("image: {:?} exposes no port, so nobody could reach it", wanted.image);
             return Err(Error::new(Kind::Unsuitable, message));
+        }
+        for volume in wanted.volumes.values() {
+            self.engine.ensure_volume(volume, owner).await?;
         }
         let mut avoid = BTreeSet::new();
         loop {
@@ -276,6 +282,7 @@ impl Spindown {
                 cpus: wanted.cpus.unwrap_or(settings.limits.cpus),
                 ..settings.limits
             },
+            volumes: wanted.volumes.clone(),
         };
         self.engine.create(&blueprint).await
     }

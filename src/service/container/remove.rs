@@ -9,11 +9,12 @@ use crate::{
 };
 
 impl Spindown {
-    /// Removes a container with everything in it, running or not.
+    /// Removes a container with everything in it, running or not. Its volumes stay, unless `volumes` says otherwise: then
+    /// those go that no other container has.
     ///
     /// # Errors
     /// `NotFound`; `Unavailable` without engine or store.
-    pub async fn remove_container(&self, name: &str) -> Result<()> {
+    pub async fn remove_container(&self, name: &str, volumes: bool) -> Result<()> {
         let id = self.find(name)?;
         let _lock = self.locks.lock(&id).await;
         let entry = self.snapshot.require(&id)?;
@@ -31,6 +32,12 @@ impl Spindown {
             return Err(error);
         }
         tracing::info!(container = %id, "container removed");
+        let held = entry.seen.map(|seen| seen.volumes).unwrap_or_default();
+        for volume in held.into_values().filter(|_| volumes) {
+            if self.engine.remove_volume(&volume).await? {
+                tracing::info!(container = %id, %volume, "volume removed");
+            }
+        }
         Ok(())
     }
 

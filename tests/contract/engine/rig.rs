@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, net::TcpListener, process::Comma
 use spindown::{
     clock::SystemClock,
     engine::{Engine, NetworkSpec, docker::Docker, sim::Sim},
-    model::{Blueprint, Container, ContainerId, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol, birth},
+    model::{
+        Blueprint, Container, ContainerId, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol, VolumeName,
+        birth,
+    },
 };
 
 use crate::support::block::{Block, IMAGE};
@@ -34,6 +37,8 @@ pub trait Rig: Send + Sync {
     /// A name that no other test uses.
     fn name(&self, name: &str) -> Name;
     fn foreign(&self) -> EngineId;
+    /// Makes a volume that is somebody else's.
+    fn foreign_volume(&self, name: &VolumeName);
     fn is_there(&self, id: &EngineId) -> bool;
     fn freeze(&self, id: &EngineId);
     fn kill_behind(&self, id: &EngineId);
@@ -62,6 +67,7 @@ fn blueprint(instance: &str, network: &NetworkSpec, first_port: u16, number: usi
         network: network.name.clone(),
         address: network.addresses().nth(number).unwrap(),
         limits: Limits { memory: 256 << 20, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+        volumes: BTreeMap::new(),
     }
 }
 
@@ -116,6 +122,9 @@ impl DockerRig {
         let instance = self.block.instance();
         let quiet = |arguments: &[&str]| Command::new("docker").args(arguments).output().unwrap();
         quiet(&["rm", "-f", "-v", &self.stranger()]);
+        for name in ["kept", "strange"] {
+            quiet(&["volume", "rm", "-f", &format!("{instance}-{name}")]);
+        }
         let ours = format!("label={}={instance}", birth::MANAGED);
         for id in docker(&["ps", "-aq", "--filter", &ours]).split_whitespace() {
             quiet(&["rm", "-f", "-v", id]);
@@ -169,6 +178,10 @@ impl Rig for DockerRig {
         let id = format!("{}={}", birth::ID, ContainerId::from_bits(9));
         let id = docker(&["create", "--name", &self.stranger(), "--label", &label, "--label", &id, IMAGE]);
         EngineId::parse(&id).unwrap()
+    }
+
+    fn foreign_volume(&self, name: &VolumeName) {
+        docker(&["volume", "create", name.as_str()]);
     }
 
     fn is_there(&self, id: &EngineId) -> bool {
@@ -256,6 +269,10 @@ impl Rig for SimRig {
 
     fn foreign(&self) -> EngineId {
         self.sim.add_foreign()
+    }
+
+    fn foreign_volume(&self, name: &VolumeName) {
+        self.sim.add_foreign_volume(name.clone());
     }
 
     fn is_there(&self, id: &EngineId) -> bool {

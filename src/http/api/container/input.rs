@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     http::fields::{Fields, about},
-    model::{Error, IdleTimeout, Name, Result, Status, parse_cpus, parse_memory},
+    model::{Error, IdleTimeout, MountPoint, Name, Result, Status, VolumeName, Volumes, parse_cpus, parse_memory},
     service::{
         Spindown,
         container::{Action, AuthorizedKeys, Change, Filter, NewContainer, Report},
@@ -20,8 +20,11 @@ const MOST_WORDS: usize = 256;
 /// The longest page of a list.
 const LONGEST_PAGE: usize = 1_000;
 
-const CREATE: [&str; 9] =
-    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus"];
+const MOST_VOLUMES: usize = 8;
+
+const CREATE: [&str; 10] =
+    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus", "volumes"];
+const REMOVE: [&str; 1] = ["volumes"];
 const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
 const BULK: [&str; 2] = ["action", "label"];
 const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
@@ -38,6 +41,7 @@ pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
         idle_timeout: idle_timeout(&mut fields)?,
         memory: fields.scalar("memory")?.map(|t| about("memory", parse_memory(&t))).transpose()?,
         cpus: fields.scalar("cpus")?.map(|t| about("cpus", parse_cpus(&t))).transpose()?,
+        volumes: volumes(&mut fields)?,
     };
     fields.finish(&CREATE)?;
     Ok(wanted)
@@ -211,6 +215,22 @@ fn env(fields: &mut Fields) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(env)
+}
+
+fn volumes(fields: &mut Fields) -> Result<Volumes> {
+    let given = fields.pairs("volumes")?.unwrap_or_default();
+    if given.len() > MOST_VOLUMES {
+        return Err(Error::invalid(format!("volumes: at most {MOST_VOLUMES}")));
+    }
+    let volume = |(at, name): (String, String)| Ok((MountPoint::parse(&at)?, VolumeName::parse(&name)?));
+    about("volumes", given.into_iter().map(volume).collect())
+}
+
+/// Whether a container's volumes are to be removed with it.
+pub(super) fn with_volumes(mut fields: Fields) -> Result<bool> {
+    let volumes = fields.flag("volumes")?.unwrap_or(false);
+    fields.finish(&REMOVE)?;
+    Ok(volumes)
 }
 
 fn labels(fields: &mut Fields) -> Result<Option<BTreeMap<String, String>>> {

@@ -44,6 +44,7 @@ pub(super) struct ContainerView {
     stopped_by: Option<&'static str>,
     exit_code: Option<i64>,
     ssh_host_keys: Vec<String>,
+    volumes: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,7 +56,7 @@ struct PortView {
 
 impl From<Report> for ContainerView {
     fn from(report: Report) -> Self {
-        let Report { container, status, exit_code, connections, last_active_at, stops_at } = report;
+        let Report { container, status, exit_code, connections, last_active_at, stops_at, volumes } = report;
         // The documented ports are those one can connect to now; `ports` has them always.
         let open = matches!(status, Status::Running | Status::Frozen | Status::Stopping);
         let shown = |port: Option<u16>| port.filter(|_| open).map_or_else(String::new, |p| p.to_string());
@@ -85,6 +86,7 @@ impl From<Report> for ContainerView {
             stopped_by: container.stopped.filter(|_| down).map(|s| s.by.as_str()),
             exit_code,
             ssh_host_keys: container.ssh_host_keys,
+            volumes: volumes.into_iter().map(|(at, name)| (at.as_str().to_owned(), name.to_string())).collect(),
         }
     }
 }
