@@ -42,6 +42,7 @@ impl Rival {
             ),
             id,
             name: None,
+            hostname: None,
             image: image.to_owned(),
             command: None,
             env: BTreeMap::new(),
@@ -50,6 +51,7 @@ impl Rival {
             network: self.block.network().name,
             address: self.addresses[number],
             limits: LIMITS,
+            volumes: Default::default(),
         }
     }
 

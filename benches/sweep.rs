@@ -39,6 +39,7 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
             labels: Container::birth_labels("bench", &id, "admin", idle_timeout, &BTreeMap::new()),
             id,
             name: None,
+            hostname: None,
             image: IMAGE.to_owned(),
             command: None,
             env: BTreeMap::new(),
@@ -47,6 +48,7 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
             network: network.name.clone(),
             address,
             limits: LIMITS,
+            volumes: Default::default(),
         };
         let id = sim.create(&blueprint).await.unwrap();
         sim.start(&id).await.unwrap();
@@ -59,6 +61,7 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
         bind: Ipv4Addr::LOCALHOST.into(),
         limits: LIMITS,
         memory_reserve: 0,
+        disk_reserve: 0,
         idle_timeout: IdleTimeout::Never,
         sweep_every: Duration::from_secs(60),
         stop_grace: Duration::from_secs(10),

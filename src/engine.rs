@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use crate::model::{
     Blueprint, ContainerId, DiskSpace, EngineId, File, Image, ImageReference, LogRange, Name, Observation,
-    PullProgress, RegistryCredentials, Result,
+    PullProgress, RegistryCredentials, Result, VolumeName,
 };
 
 /// The network that the containers are on.
@@ -82,6 +82,8 @@ pub struct Listed {
     pub name: Name,
     /// What it is doing.
     pub state: crate::model::EngineState,
+    /// Whose place it was made to take at a reset.
+    pub replaces: Option<EngineId>,
 }
 
 /// A Docker Engine, restricted to the containers of one instance of Spindown. Every call has a deadline and fails with
@@ -113,6 +115,9 @@ pub trait Engine: Send + Sync {
     /// One container. `NotFound` if there is none, or if it is not of this instance.
     async fn inspect(&self, id: &EngineId) -> Result<Observation>;
 
+    /// What one was made with, without what its image adds to that by itself.
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint>;
+
     /// Makes a container and does not start it. `Conflict` if the name is in use, `Unsuitable` if the image is gone or
     /// the command is unusable.
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId>;
@@ -123,6 +128,14 @@ pub trait Engine: Send + Sync {
 
     /// Lets a frozen one go on; one that runs is fine.
     async fn thaw(&self, id: &EngineId) -> Result<()>;
+
+    /// Makes a volume for `owner`, unless it is there. `Conflict` if one of that name is somebody else's, or not the plain
+    /// one of a directory that the engine keeps.
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()>;
+
+    /// Removes a volume of this instance's with everything in it; answers whether it is gone. One that a container has,
+    /// running or not, stays.
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool>;
 
     /// Asks it to end, and makes it after `grace`. Returns when it is down; stopping what is down is fine.
     async fn stop(&self, id: &EngineId, grace: Duration) -> Result<()>;

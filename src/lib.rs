@@ -15,6 +15,7 @@ pub mod model;
 pub mod policy;
 pub mod reconcile;
 pub mod service;
+pub mod step;
 pub mod store;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

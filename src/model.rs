@@ -20,6 +20,7 @@ mod observation;
 mod port;
 mod pull;
 mod reference;
+mod volume;
 
 pub use activity::{Activity, CheckIn};
 pub use amount::{format_bytes, parse_cpus, parse_memory};
@@ -39,3 +40,4 @@ pub use observation::{EngineState, Observation};
 pub use port::{Port, Protocol};
 pub use pull::{PullProgress, PullStep, RegistryCredentials};
 pub use reference::ImageReference;
+pub use volume::{MountPoint, VolumeName, Volumes};

@@ -4,4 +4,5 @@ pub mod cause;
 pub mod idle;
 pub mod placement;
 pub mod retry;
+pub mod succession;
 pub mod watch;

@@ -13,6 +13,7 @@ pub mod health;
 pub mod host;
 pub mod idle;
 pub mod image;
+mod leftover;
 mod lock;
 mod record;
 mod snapshot;
@@ -46,6 +47,7 @@ use self::{
     event::EventLog,
     health::Vitals,
     host::Watch,
+    leftover::Leftover,
     lock::Locks,
     snapshot::Snapshot,
     user::{Credentials, Doorman},
@@ -115,8 +117,8 @@ pub struct Spindown {
     writes: Locks,
     /// Containers that are being made here and must not be adopted or cleared away meanwhile.
     in_flight: Mutex<BTreeSet<ContainerId>>,
-    /// Leftovers of creates that did not finish, since when they have been seen.
-    leftovers: Mutex<HashMap<ContainerId, Moment>>,
+    /// What operations left that did not finish, since when it has been seen.
+    leftovers: Mutex<HashMap<Leftover, Moment>>,
     cursor: Mutex<Cursor>,
     /// The addresses that containers get, in order.
     addresses: Vec<Ipv4Addr>,

@@ -85,4 +85,7 @@ pub trait AttemptStore: Send + Sync {
 pub trait Store: ContainerStore + ActivityStore + ClaimStore + AttemptStore {
     /// Whether it answers.
     async fn ping(&self) -> Result<()>;
+
+    /// Whether other servers may be at work over it at the same time.
+    fn is_shared(&self) -> bool;
 }

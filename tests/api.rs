@@ -1,6 +1,7 @@
 //! The native API as its callers meet it: the binary, a real Docker Engine, the sandbox image.
 
 mod access;
+mod bulk;
 mod check_in;
 mod config;
 mod create;
@@ -13,6 +14,7 @@ mod find;
 mod image;
 mod limits;
 mod logs;
+mod volumes;
 
 use std::{
     fs::File,

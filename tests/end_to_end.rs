@@ -9,6 +9,7 @@ mod engine;
 mod faults;
 mod images;
 mod isolation;
+mod kills;
 mod redis;
 mod server;
 mod student;

@@ -74,7 +74,8 @@ fn word(text: &str) -> String {
 }
 
 /// What each layer may import of ours; assembly (`lib`, `main`, `listener`, `config`) is not listed.
-const MAY: [(&str, &[&str]); 10] = [
+const MAY: [(&str, &[&str]); 11] = [
+    ("step", &[]),
     ("model", &["model"]),
     ("policy", &["model", "policy"]),
     ("clock", &["model"]),
@@ -82,7 +83,7 @@ const MAY: [(&str, &[&str]); 10] = [
     ("engine", &["model", "engine", "clock", "meter"]),
     ("store", &["model", "store", "clock", "meter"]),
     ("firewall", &["model", "firewall"]),
-    ("service", &["model", "policy", "clock", "engine", "store", "firewall", "meter", "service"]),
+    ("service", &["model", "policy", "clock", "step", "engine", "store", "firewall", "meter", "service"]),
     ("reconcile", &["model", "service", "meter", "reconcile"]),
     ("http", &["model", "policy", "service", "meter", "http"]),
 ];

@@ -7,6 +7,7 @@ mod idle;
 mod image;
 mod promise;
 mod recovery;
+mod reset;
 mod scale;
 mod servers;
 mod week;

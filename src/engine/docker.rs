@@ -5,6 +5,7 @@
 //! shut out engines that no longer speak it.
 
 mod archive;
+mod blueprint;
 mod container;
 mod convert;
 mod create;
@@ -17,6 +18,7 @@ mod image;
 mod logs;
 mod network;
 mod pull;
+mod volume;
 
 use std::{
     collections::HashSet,
@@ -40,7 +42,7 @@ use crate::{
     meter,
     model::{
         Blueprint, DiskSpace, EngineId, Error, File, Image, ImageReference, LogRange, Name, Observation, PullProgress,
-        RegistryCredentials, Result,
+        RegistryCredentials, Result, VolumeName,
     },
 };
 
@@ -246,6 +248,10 @@ impl Engine for Docker {
         Ok(seen)
     }
 
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        blueprint::read(self, id).await
+    }
+
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {
         container::create(self, blueprint).await
     }
@@ -256,6 +262,14 @@ impl Engine for Docker {
 
     async fn thaw(&self, id: &EngineId) -> Result<()> {
         container::thaw(self, id).await
+    }
+
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()> {
+        volume::ensure(self, name, owner).await
+    }
+
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool> {
+        volume::remove(self, name).await
     }
 
     async fn stop(&self, id: &EngineId, grace: Duration) -> Result<()> {

@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     model::{
         Blueprint, DiskSpace, EngineId, EngineState, Error, File, Image, ImageReference, Kind, LogRange, Name,
-        Observation, PullProgress, RegistryCredentials, Result,
+        Observation, PullProgress, RegistryCredentials, Result, VolumeName,
     },
 };
 
@@ -50,6 +50,8 @@ pub enum Call {
     List,
     /// [`Engine::inspect`].
     Inspect,
+    /// [`Engine::blueprint`].
+    Blueprint,
     /// [`Engine::create`].
     Create,
     /// [`Engine::start`].
@@ -62,6 +64,10 @@ pub enum Call {
     Remove,
     /// [`Engine::rename`].
     Rename,
+    /// [`Engine::ensure_volume`].
+    EnsureVolume,
+    /// [`Engine::remove_volume`].
+    RemoveVolume,
     /// [`Engine::put_files`].
     PutFiles,
     /// [`Engine::get_files`].
@@ -213,6 +219,10 @@ impl Engine for Sim {
         self.enter(Call::Inspect).await?.observe(id)
     }
 
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        self.enter(Call::Blueprint).await?.blueprint(id)
+    }
+
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {
         self.enter(Call::Create).await?.create(blueprint, self.now())
     }
@@ -246,6 +256,14 @@ impl Engine for Sim {
         world.ours(id)?;
         world.remove(id, self.now());
         Ok(())
+    }
+
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()> {
+        self.enter(Call::EnsureVolume).await?.ensure_volume(name, owner)
+    }
+
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool> {
+        Ok(self.enter(Call::RemoveVolume).await?.remove_volume(name))
     }
 
     async fn rename(&self, id: &EngineId, name: &Name) -> Result<()> {

@@ -29,6 +29,16 @@ impl Problem {
         Self { status, message: message.into(), retry_after: None, allow: None }
     }
 
+    /// The status.
+    pub(super) fn status(&self) -> u16 {
+        self.status.code
+    }
+
+    /// What the caller reads.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Tells which methods there are.
     pub(super) fn allowing(mut self, methods: String) -> Self {
         self.allow = Some(methods);

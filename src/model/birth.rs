@@ -8,5 +8,16 @@ pub const ID: &str = "spindown.id";
 pub const OWNER: &str = "spindown.owner";
 /// The idle timeout it was made with: seconds or `never`.
 pub const IDLE_TIMEOUT: &str = "spindown.idle_timeout";
+/// Of one that a reset made: the engine's id of the one whose place it takes …
+pub const REPLACES: &str = "spindown.replaces";
+/// … the name that it gets when that is free …
+pub const NAME: &str = "spindown.name";
+/// … and when the first of them was made, as RFC 3339 has it.
+pub const CREATED_AT: &str = "spindown.created_at";
 /// Prefix of the labels its users gave it at creation.
 pub const LABEL_PREFIX: &str = "spindown.label.";
+
+/// Whether a label is one of these.
+pub fn is_fact(label: &str) -> bool {
+    [MANAGED, ID, OWNER, IDLE_TIMEOUT, REPLACES, NAME, CREATED_AT].contains(&label) || label.starts_with(LABEL_PREFIX)
+}

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{ContainerId, Name, Port};
+use super::{ContainerId, Name, Port, Volumes};
 
 /// How much of the host one container may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,12 +22,14 @@ pub struct Limits {
 
 /// Everything a container is born with. The engine adds what makes it safe: the init process, the dropped
 /// capabilities, no privileges.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Blueprint {
     /// Spindown's id.
     pub id: ContainerId,
     /// Its name; the engine makes one up without it.
     pub name: Option<Name>,
+    /// What it calls itself: its name, or the beginning of its id, unless another is given.
+    pub hostname: Option<String>,
     /// The image to run.
     pub image: String,
     /// Replaces the image's command.
@@ -46,6 +48,8 @@ pub struct Blueprint {
     pub address: Ipv4Addr,
     /// What it may use.
     pub limits: Limits,
+    /// The volumes mounted in it, which are there.
+    pub volumes: Volumes,
 }
 
 /// A file or a directory in a container's file system.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::{Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
 
@@ -123,6 +123,8 @@ pub struct Container {
     pub stopping: Option<StopOrder>,
     /// How it last came down; `None` while it is up.
     pub stopped: Option<Stop>,
+    /// Whether it is to be removed. Kept in the store, so that whatever cuts a removal off does not leave half of it.
+    pub removing: bool,
 }
 
 /// The status that follows from an order to stop and from what the engine shows.
@@ -165,6 +167,17 @@ impl Container {
         facts.chain(labels.iter().map(|(k, v)| (format!("{}{k}", birth::LABEL_PREFIX), v.clone()))).collect()
     }
 
+    /// The labels that the one gets on top which takes the place of the engine's container `replaced` at a reset.
+    pub fn succession_labels(&self, replaced: &EngineId) -> BTreeMap<String, String> {
+        let created_at = self.created_at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default();
+        let facts = [
+            (birth::REPLACES, replaced.to_string()),
+            (birth::NAME, self.name.to_string()),
+            (birth::CREATED_AT, created_at),
+        ];
+        facts.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+
     /// What is known of a container of which only the engine knows: its facts of birth, read from its labels.
     pub fn adopt(seen: &Observation, host: HostName, default_timeout: IdleTimeout) -> Self {
         let labels = seen.labels.iter();
@@ -185,10 +198,13 @@ impl Container {
             idle_timeout: label(birth::IDLE_TIMEOUT)
                 .and_then(|t| IdleTimeout::parse(t).ok())
                 .unwrap_or(default_timeout),
-            created_at: seen.created_at,
+            created_at: label(birth::CREATED_AT)
+                .and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok())
+                .unwrap_or(seen.created_at),
             ssh_host_keys: Vec::new(),
             stopping: None,
             stopped: None,
+            removing: false,
         }
     }
 }

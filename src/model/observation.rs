@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use time::OffsetDateTime;
 
-use super::{ContainerId, EngineId, Name, Port};
+use super::{ContainerId, EngineId, Name, Port, Volumes};
 
 /// The engine's word for what a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,4 +55,6 @@ pub struct Observation {
     pub ports: Vec<Port>,
     /// All its labels.
     pub labels: BTreeMap<String, String>,
+    /// The named volumes mounted in it.
+    pub volumes: Volumes,
 }

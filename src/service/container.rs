@@ -1,9 +1,11 @@
 //! Containers: what is told of one, and a file for each thing that is done to one.
 
+mod bulk;
 mod create;
 mod files;
 mod logs;
 mod remove;
+mod reset;
 mod start;
 mod stop;
 mod update;
@@ -13,8 +15,9 @@ use std::net::Ipv4Addr;
 use time::OffsetDateTime;
 
 use super::{Spindown, snapshot::Entry};
-use crate::model::{Container, ContainerId, DiskUse, Result, Status};
+use crate::model::{Container, ContainerId, DiskUse, Result, Status, Volumes};
 
+pub use bulk::{Action, Outcome};
 pub use create::{IdempotencyKey, NewContainer};
 pub(super) use files::Account;
 pub use files::AuthorizedKeys;
@@ -48,6 +51,8 @@ pub struct Report {
     pub stops_at: Option<OffsetDateTime>,
     /// What it took of the disk when it was measured last; nothing until then.
     pub disk: Option<DiskUse>,
+    /// The volumes mounted in it, as the engine shows them.
+    pub volumes: Volumes,
 }
 
 /// Which containers a list shows.
@@ -130,6 +135,7 @@ impl Spindown {
             last_active_at: entry.last_active_at(),
             stops_at: judgement.due.map(|due| now.date_of(due)),
             disk: self.sizes.of(&entry.container.id),
+            volumes: entry.seen.as_ref().map(|seen| seen.volumes.clone()).unwrap_or_default(),
         }
     }
 }

@@ -1,9 +1,6 @@
 //! The host: following the engine's events, correcting the snapshot from its list, and what it means when it goes away.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{
     StreamExt,
@@ -17,15 +14,12 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    model::{Claim, ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp, What},
-    policy::{cause::Outage, idle::Hold, watch},
+    model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp, What},
+    policy::{cause::Outage, idle::Hold, succession, watch},
 };
 
 /// How many containers are inspected at once when all are.
 const LOOKS_AT_ONCE: usize = 8;
-/// For how long the leftovers of a create may belong to another server that is still at it: longer than a create's
-/// deadlines together.
-const LEFTOVER_AGE: Duration = Duration::from_secs(120);
 /// How many beats may be missed before watching counts as interrupted …
 const MISSED_BEATS: u32 = 5;
 /// … and the least time that is.
@@ -255,7 +249,8 @@ impl Spindown {
         } else {
             None
         };
-        let listed = self.engine.list().await?;
+        let all = self.engine.list().await?;
+        let listed = self.choose(&all);
         let differs =
             |l: &&Listed| {
                 audit
@@ -288,7 +283,7 @@ impl Spindown {
                 self.snapshot.remove(&id);
             }
         }
-        if let Err(error) = self.tidy_claims(&listed).await {
+        if let Err(error) = self.tidy(&all).await {
             tracing::warn!(error = error.message(), "claims and leftovers are looked after later");
         }
         Ok(())
@@ -329,6 +324,12 @@ impl Spindown {
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
+        if let Some(seen) = &seen
+            && !self.is_the_container(seen).await?
+        {
+            return Ok(());
+        }
+        let seen = seen.map(succession::with_its_name);
         if let Some(seen) = &seen
             && self.is_unexplained_end(id, seen)
         {
@@ -377,62 +378,5 @@ impl Spindown {
                 || entry.container.stopped.is_some_and(|known| seen.finished_at.is_some_and(|at| known.at >= at))
         };
         seen.state == EngineState::Exited && !self.snapshot.read().entry(id).is_some_and(explained)
-    }
-
-    /// Brings claims and containers together: what a container holds is claimed for it, and what belongs to none is
-    /// cleared away.
-    async fn tidy_claims(&self, listed: &[Listed]) -> Result<()> {
-        let claims = self.store.claims(&self.settings.host).await?;
-        let held: HashSet<_> = claims.iter().map(|(claim, id)| (*claim, id)).collect();
-        let unclaimed: Vec<_> = {
-            let snapshot = self.snapshot.read();
-            let containers = snapshot.entries().map(|e| (&e.container.id, e.container.claims()));
-            let unclaimed = containers.filter(|(id, claims)| claims.iter().any(|claim| !held.contains(&(*claim, id))));
-            unclaimed.map(|(id, claims)| (id.clone(), claims)).collect()
-        };
-        for (id, claims) in unclaimed {
-            if let Some(taken) = self.store.claim(&self.settings.host, &claims, &id).await? {
-                tracing::warn!(container = %id, ?taken, "a container's port or address is claimed by another");
-            }
-        }
-        self.clear_leftovers(listed, &claims).await
-    }
-
-    /// Clears away what creates left behind that did not finish: containers never started, claims without a container.
-    async fn clear_leftovers(&self, listed: &[Listed], claims: &[(Claim, ContainerId)]) -> Result<()> {
-        let now = self.clock.now().moment;
-        let unstarted: BTreeMap<_, _> =
-            listed.iter().filter(|l| l.state == EngineState::Created).map(|l| (&l.id, &l.engine_id)).collect();
-        let there: BTreeSet<_> = listed.iter().map(|l| &l.id).collect();
-        let due: Vec<ContainerId> = {
-            let (snapshot, in_flight) = (self.snapshot.read(), self.in_flight.locked());
-            let unheld =
-                claims.iter().map(|(_, id)| id).filter(|id| snapshot.entry(id).is_none() && !there.contains(*id));
-            let suspects: BTreeSet<_> =
-                unheld.chain(unstarted.keys().copied()).filter(|id| !in_flight.contains(*id)).cloned().collect();
-            let mut leftovers = self.leftovers.locked();
-            leftovers.retain(|id, _| suspects.contains(id));
-            let due = suspects.into_iter().filter(|id| {
-                let first_seen = *leftovers.entry(id.clone()).or_insert(now);
-                now.since(first_seen) >= LEFTOVER_AGE
-            });
-            due.collect()
-        };
-        for id in due {
-            // Somebody is at it.
-            let Some(_lock) = self.locks.try_lock(&id) else { continue };
-            if let Some(engine_id) = unstarted.get(&id) {
-                // The list is old by now: what has been started meanwhile is nobody's leftover.
-                match self.engine.inspect(engine_id).await {
-                    Ok(seen) if seen.state != EngineState::Created => continue,
-                    Err(error) if error.kind() != Kind::NotFound => return Err(error),
-                    _ => self.discard(&id, engine_id).await?,
-                }
-            } else {
-                self.forget(&id).await?;
-            }
-            tracing::info!(container = %id, "cleared away what an unfinished create left");
-        }
-        Ok(())
     }
 }

@@ -90,7 +90,8 @@ impl Entry {
     }
 
     pub(super) fn status(&self) -> Status {
-        status(self.container.stopping.is_some(), self.seen.as_ref().map(|s| s.state))
+        let ordered_down = self.container.stopping.is_some() || self.container.removing;
+        status(ordered_down, self.seen.as_ref().map(|s| s.state))
     }
 
     /// What its events follow from.

@@ -280,4 +280,9 @@ impl Store for Embedded {
         }
         self.read(|transaction| Ok(transaction.open_table(CONTAINERS).map(drop)?)).await
     }
+
+    /// The file is locked.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }

@@ -95,4 +95,8 @@ impl Store for Metered {
     async fn ping(&self) -> Result<()> {
         measured("ping", self.0.ping()).await
     }
+
+    fn is_shared(&self) -> bool {
+        self.0.is_shared()
+    }
 }

@@ -157,6 +157,8 @@ pub(super) struct ContainerRecord {
     ssh_host_keys: Vec<String>,
     stopping: Option<StopRecord>,
     stopped: Option<StopRecord>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removing: bool,
 }
 
 impl Kept for Container {
@@ -187,6 +189,7 @@ impl Kept for Container {
             ssh_host_keys: self.ssh_host_keys.clone(),
             stopping: self.stopping.map(|s| stop(s.by, s.at, true, s.run)),
             stopped: self.stopped.map(|s| stop(s.by, s.at, s.ordered, None)),
+            removing: self.removing,
         }
     }
 
@@ -218,6 +221,7 @@ impl Kept for Container {
                 .stopped
                 .map(|s| Ok::<_, Error>(Stop { by: by(&s.by)?, at: s.at, ordered: s.ordered }))
                 .transpose()?,
+            removing: r.removing,
         })
     }
 }

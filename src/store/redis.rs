@@ -237,4 +237,8 @@ impl Store for Redis {
     async fn ping(&self) -> Result<()> {
         self.command::<String>(&redis::cmd("PING")).await.map(drop)
     }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
 }

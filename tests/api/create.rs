@@ -207,6 +207,7 @@ async fn repeated_at_the_same_moment_it_is_one_as_well() {
                 idle_timeout: None,
                 memory: None,
                 cpus: None,
+                volumes: Default::default(),
             };
             tokio::spawn(
                 async move { spindown.create_container("admin", wanted, Some(&key)).await.unwrap().container.id },

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream::BoxStream};
 use spindown::{
     engine::{Engine, EngineEvent, Happening},
-    model::{Blueprint, EngineId, EngineState, Error, File, Kind, Name, Observation, Protocol},
+    model::{Blueprint, EngineId, EngineState, Error, File, Kind, MountPoint, Name, Observation, Protocol, VolumeName},
 };
 
 use self::{
@@ -74,6 +74,8 @@ suite! {
     a_running_container_is_removed
     whether_it_accepts_connections_is_told
     a_command_that_cannot_be_run_is_unsuitable
+    a_blueprint_is_read_back_as_it_was_given
+    a_volume_is_its_owners_and_stays_while_it_is_held
     the_network_is_made_once
     a_different_network_is_a_conflict
     a_network_made_again_takes_its_containers_back
@@ -191,6 +193,51 @@ async fn starting_and_stopping_twice_is_fine(rig: &dyn Rig) {
     let first = engine.inspect(&id).await.unwrap();
     engine.stop(&id, GRACE).await.unwrap();
     assert_eq!(engine.inspect(&id).await.unwrap(), first);
+}
+
+async fn a_blueprint_is_read_back_as_it_was_given(rig: &dyn Rig) {
+    let engine = rig.engine();
+    let volume = VolumeName::parse(rig.name("kept").as_str()).unwrap();
+    engine.ensure_volume(&volume, "admin").await.unwrap();
+    let full = Blueprint {
+        command: Some(["sleep", "60"].map(str::to_owned).to_vec()),
+        env: [("COLOUR".to_owned(), "blue=green".to_owned()), ("EMPTY".to_owned(), String::new())].into(),
+        hostname: Some("bell".to_owned()),
+        volumes: [(MountPoint::parse("/home/student").unwrap(), volume.clone())].into(),
+        ..named(rig, 0, "whole")
+    };
+    let plain = Blueprint { hostname: Some("whistle".to_owned()), ..named(rig, 1, "plain") };
+    for blueprint in [full, plain] {
+        let id = engine.create(&blueprint).await.unwrap();
+        assert_eq!(engine.blueprint(&id).await.unwrap(), blueprint);
+        assert_eq!(engine.inspect(&id).await.unwrap().volumes, blueprint.volumes);
+        engine.remove(&id).await.unwrap();
+        fails(engine.blueprint(&id).await, Kind::NotFound, "container");
+    }
+    assert!(engine.remove_volume(&volume).await.unwrap());
+}
+
+async fn a_volume_is_its_owners_and_stays_while_it_is_held(rig: &dyn Rig) {
+    let engine = rig.engine();
+    let (volume, strange) = ("kept", "strange");
+    let [volume, strange] = [volume, strange].map(|name| VolumeName::parse(rig.name(name).as_str()).unwrap());
+    for _ in 0..2 {
+        engine.ensure_volume(&volume, "ada").await.unwrap();
+    }
+    fails(engine.ensure_volume(&volume, "bob").await, Kind::Conflict, volume.as_str());
+    rig.foreign_volume(&strange);
+    fails(engine.ensure_volume(&strange, "ada").await, Kind::Conflict, strange.as_str());
+    assert!(!engine.remove_volume(&strange).await.unwrap());
+    let volumes = [(MountPoint::parse("/srv").unwrap(), volume.clone())];
+    let [one, other] = [0, 1].map(|number| Blueprint { volumes: volumes.clone().into(), ..rig.blueprint(number) });
+    let (one, other) = (engine.create(&one).await.unwrap(), engine.create(&other).await.unwrap());
+    for id in [&one, &other] {
+        assert!(!engine.remove_volume(&volume).await.unwrap());
+        engine.remove(id).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert!(engine.remove_volume(&volume).await.unwrap());
+    }
 }
 
 async fn a_name_is_given_once(rig: &dyn Rig) {

@@ -13,7 +13,7 @@ use crate::support::{
     world::{IMAGE, LEFTOVER, World, minutes, sandbox, wanted},
 };
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
+pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
 
 /// Every call of the engine that a create makes …
 const CALLS: [Call; 8] = [
@@ -98,7 +98,7 @@ pub fn nothing_is_held_twice(world: &World) {
 }
 
 /// Asserts that there is nothing of any container but `kept`, anywhere.
-async fn nothing_is_left_but(world: &World, kept: &[ContainerId], when: &str) {
+pub async fn nothing_is_left_but(world: &World, kept: &[ContainerId], when: &str) {
     let kept: BTreeSet<_> = kept.iter().cloned().collect();
     let at_engine: BTreeSet<_> = world.sim.list().await.unwrap().into_iter().map(|l| l.id).collect();
     assert_eq!(at_engine, kept, "at the engine: {when}");
@@ -302,7 +302,7 @@ async fn a_storm_on_one_container_ends_in_one_state() {
                     2 => _ = service.update_container(&id, Change { labels, ..Change::default() }).await,
                     3 => _ = service.check_in(address.into(), number % 2),
                     4 => _ = service.refresh_all(true).await,
-                    _ if remove && number == 35 => _ = service.remove_container(&id).await,
+                    _ if remove && number == 35 => _ = service.remove_container(&id, false).await,
                     _ => service.sweep().await,
                 }
             })
@@ -330,7 +330,7 @@ async fn a_look_at_what_is_being_removed_does_not_bring_it_back() {
         world.store.hold(access);
         world.sim.hold(Call::Inspect);
         let (service, text) = (world.service(), id.to_string());
-        let remove = tokio::spawn(async move { service.remove_container(&text).await });
+        let remove = tokio::spawn(async move { service.remove_container(&text, false).await });
         let service = world.service();
         let look = tokio::spawn(async move { service.refresh_all(true).await });
         world.quiet().await;

@@ -36,6 +36,7 @@ async fn five_thousand_are_listed_judged_and_heard() {
                 labels: Container::birth_labels("test", &id, "admin", timeout, &Default::default()),
                 id,
                 name: None,
+                hostname: None,
                 image: IMAGE.to_owned(),
                 command: None,
                 env: Default::default(),
@@ -44,6 +45,7 @@ async fn five_thousand_are_listed_judged_and_heard() {
                 network: network.name.clone(),
                 address,
                 limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+                volumes: Default::default(),
             })
             .await
             .unwrap();
@@ -71,4 +73,40 @@ async fn five_thousand_are_listed_judged_and_heard() {
     assert_eq!(world.list().len(), MANY);
     let made = timed("another create", world.create("10m")).await;
     assert!(world.runs(&made).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hundreds_are_stopped_started_and_removed_with_one_request() {
+    use spindown::{
+        model::Status,
+        service::container::{Action, NewContainer},
+    };
+    const CLASS: usize = 300;
+    let mut world = World::with(|settings| {
+        (settings.ports, settings.starts_waiting) = (20_000..=29_999, 2);
+        settings.network.subnet = "10.77.0.0/20".parse().unwrap();
+    })
+    .await;
+    for number in 0..CLASS + 5 {
+        let class = if number < CLASS { "a" } else { "b" };
+        let labels = [("class".to_owned(), class.to_owned())].into();
+        let wanted = NewContainer { labels, ..crate::support::world::wanted() };
+        world.service().create_container("admin", wanted, None).await.unwrap();
+    }
+    let class = || vec![("class".to_owned(), Some("a".to_owned()))];
+    for (action, status) in [(Action::Stop, Status::Stopped), (Action::Start, Status::Running)] {
+        // One that fails does not matter to the others.
+        let failing = if action == Action::Stop { Call::Stop } else { Call::Start };
+        world.sim.fail_next(failing, spindown::model::Error::unavailable("as arranged"));
+        let outcomes = world.service().do_to_all(action, class()).await.unwrap();
+        assert_eq!(outcomes.len(), CLASS);
+        assert_eq!(outcomes.iter().filter(|o| o.result.is_err()).count(), usize::from(action == Action::Start));
+        world.pass(minutes(1)).await;
+        let left = world.list().into_iter().filter(|r| r.status == status).count();
+        assert_eq!(left, if action == Action::Stop { CLASS } else { CLASS - 1 + 5 }, "{action:?}");
+    }
+    let outcomes = world.service().do_to_all(Action::Remove, class()).await.unwrap();
+    assert!(outcomes.iter().all(|o| matches!(o.result, Ok(None))));
+    assert_eq!(world.list().len(), 5);
+    assert_eq!(world.store.held_claims().len(), 15);
 }

@@ -79,7 +79,7 @@ impl Block {
         NetworkSpec { name: self.instance(), bridge: self.instance(), subnet }
     }
 
-    /// Removes all that lives here: containers, network, rules.
+    /// Removes all that lives here: containers, volumes, network, rules.
     fn clear(&self) {
         let instance = self.instance();
         let ids =
@@ -87,6 +87,11 @@ impl Block {
         let ids: Vec<&str> = ids.split_whitespace().collect();
         for some in ids.chunks(50) {
             output("docker", &[&["rm", "-f", "-v"], some].concat());
+        }
+        let volumes =
+            output("docker", &["volume", "ls", "-q", "--filter", &format!("label={}={instance}", birth::MANAGED)]);
+        for volume in volumes.split_whitespace() {
+            output("docker", &["volume", "rm", volume]);
         }
         if Path::new("/sys/class/net").join(&instance).exists() {
             output("docker", &["network", "rm", &instance]);

@@ -65,6 +65,7 @@ struct Gate {
     down: bool,
     hanging: bool,
     held: BTreeSet<Access>,
+    exclusive: bool,
 }
 
 /// The store. Its clones show the same data.
@@ -75,6 +76,11 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
+    /// One server has it for itself, as a file on its disk.
+    pub fn make_exclusive(&self) {
+        self.gate.send_modify(|gate| gate.exclusive = true);
+    }
+
     /// Every call fails.
     pub fn go_down(&self) {
         self.gate.send_modify(|gate| gate.down = true);
@@ -281,6 +287,10 @@ impl AttemptStore for MemoryStore {
 impl Store for MemoryStore {
     async fn ping(&self) -> Result<()> {
         self.call(Access::Ping, |_| Ok(())).await
+    }
+
+    fn is_shared(&self) -> bool {
+        !self.gate.borrow().exclusive
     }
 }
 

@@ -8,7 +8,7 @@ use spindown::{
     engine::{Engine, EngineEvent, Listed, NetworkSpec},
     model::{
         Activity, Blueprint, Claim, Container, ContainerId, DiskSpace, EngineId, File, HostName, Image, ImageReference,
-        LogRange, Name, Observation, PullProgress, RegistryCredentials, Result,
+        LogRange, Name, Observation, PullProgress, RegistryCredentials, Result, VolumeName,
     },
     store::{ActivityStore, Attempt, AttemptStore, ClaimStore, ContainerStore, Store},
 };
@@ -61,6 +61,9 @@ impl<T: Engine> Engine for Mortal<T> {
     async fn inspect(&self, id: &EngineId) -> Result<Observation> {
         self.live(self.inner.inspect(id)).await
     }
+    async fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        self.live(self.inner.blueprint(id)).await
+    }
     async fn create(&self, blueprint: &Blueprint) -> Result<EngineId> {
         self.live(self.inner.create(blueprint)).await
     }
@@ -75,6 +78,12 @@ impl<T: Engine> Engine for Mortal<T> {
     }
     async fn remove(&self, id: &EngineId) -> Result<()> {
         self.live(self.inner.remove(id)).await
+    }
+    async fn ensure_volume(&self, name: &VolumeName, owner: &str) -> Result<()> {
+        self.live(self.inner.ensure_volume(name, owner)).await
+    }
+    async fn remove_volume(&self, name: &VolumeName) -> Result<bool> {
+        self.live(self.inner.remove_volume(name)).await
     }
     async fn rename(&self, id: &EngineId, name: &Name) -> Result<()> {
         self.live(self.inner.rename(id, name)).await
@@ -165,5 +174,8 @@ impl<T: Store> AttemptStore for Mortal<T> {
 impl<T: Store> Store for Mortal<T> {
     async fn ping(&self) -> Result<()> {
         self.live(self.inner.ping()).await
+    }
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 }

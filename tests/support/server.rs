@@ -189,6 +189,22 @@ impl Server {
         }
     }
 
+    /// Waits until it has ended by itself.
+    pub fn await_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the server did not end");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Sends it a signal that does not end it.
     pub fn signal(&self, signal: &str) {
         self.signal_child(self.child.as_ref().expect("it runs"), signal);
@@ -370,6 +386,18 @@ impl SshKey {
         let output = self.ssh(port, remote).stdin(Stdio::null()).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// The same as soon as the container serves SSH, which a busy machine may keep it from for a while.
+    pub fn login_soon(&self, port: &str, remote: &[&str]) -> String {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match self.login(port, remote) {
+                Ok(wrote) => return wrote,
+                Err(error) => assert!(Instant::now() < deadline, "nobody gets in: {error}"),
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Logs in and stays, until it is dropped.

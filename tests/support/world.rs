@@ -320,7 +320,7 @@ impl World {
     }
 
     pub async fn remove(&self, id: &ContainerId) -> Result<()> {
-        self.service().remove_container(id.as_str()).await
+        self.service().remove_container(id.as_str(), false).await
     }
 }
 
@@ -336,6 +336,7 @@ pub fn wanted() -> NewContainer {
         idle_timeout: None,
         memory: None,
         cpus: None,
+        volumes: BTreeMap::new(),
     }
 }
 

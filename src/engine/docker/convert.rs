@@ -8,7 +8,7 @@ use bollard::models::{
 };
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::errors;
+use super::{errors, volume};
 use crate::{
     engine::Listed,
     model::{
@@ -34,6 +34,7 @@ pub(super) fn observation(found: ContainerInspectResponse, instance: &str) -> Re
     let state = inspected.status.and_then(state).ok_or_else(|| unreadable("a state"))?;
     Ok(Observation {
         id,
+        volumes: volume::volumes(found.host_config.as_ref()),
         engine_id: found.id.as_deref().and_then(|id| EngineId::parse(id).ok()).ok_or_else(|| unreadable("an id"))?,
         name: Name::from_engine(&found.name.unwrap_or_default()),
         image: config.image.unwrap_or_default(),
@@ -62,8 +63,10 @@ pub(super) fn listed(found: ContainerSummary) -> Option<Listed> {
     let names = found.names.unwrap_or_default();
     // A link to the container shows as another name with two slashes.
     let name = names.iter().find(|name| name.matches('/').count() <= 1)?;
+    let labels = found.labels?;
     Some(Listed {
-        id: ContainerId::parse(found.labels?.get(birth::ID)?).ok()?,
+        id: ContainerId::parse(labels.get(birth::ID)?).ok()?,
+        replaces: labels.get(birth::REPLACES).and_then(|id| EngineId::parse(id).ok()),
         engine_id: EngineId::parse(&found.id?).ok()?,
         name: Name::from_engine(name),
         state: match found.state? {
@@ -93,7 +96,7 @@ fn exit_code(inspected: &ContainerState, state: EngineState) -> Option<i64> {
     if state == EngineState::Exited { inspected.exit_code } else { None }
 }
 
-fn ports(map: &PortMap) -> Vec<Port> {
+pub(super) fn ports(map: &PortMap) -> Vec<Port> {
     let published = map.iter().flat_map(|(inside, bindings)| {
         let inside = exposed(inside);
         let hosts = bindings.iter().flatten().filter_map(|b| b.host_port.as_deref()?.parse().ok());

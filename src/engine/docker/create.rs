@@ -7,6 +7,7 @@ use bollard::models::{
     PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use super::volume;
 use crate::model::{Blueprint, Port};
 
 /// Capabilities taken from the engine's default set: raw sockets, with which a container could forge its neighbours'
@@ -15,14 +16,14 @@ use crate::model::{Blueprint, Port};
 /// lets every group use the kernel's own echo sockets.
 const DROPPED: [&str; 2] = ["NET_RAW", "MKNOD"];
 /// The log is kept in two files, so that when one is full the newest half of the output is still there.
-const LOG_FILES: u64 = 2;
+pub(super) const LOG_FILES: u64 = 2;
 /// Digits of Spindown's id in a host name.
 const SHORT_ID: usize = 12;
 
 /// The engine's request for `blueprint`.
 pub(super) fn body(blueprint: &Blueprint) -> ContainerCreateBody {
     ContainerCreateBody {
-        hostname: Some(hostname(blueprint)),
+        hostname: blueprint.hostname.clone().or_else(|| Some(hostname(blueprint))),
         image: Some(blueprint.image.clone()),
         cmd: blueprint.command.clone(),
         env: Some(blueprint.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
@@ -56,6 +57,7 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
         }),
         init: Some(true),
         privileged: Some(false),
+        mounts: volume::mounts(&blueprint.volumes),
         cap_drop: Some(DROPPED.map(str::to_owned).to_vec()),
         // Who is up is Spindown's to decide.
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),

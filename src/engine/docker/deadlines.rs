@@ -49,7 +49,7 @@ impl Deadlines {
     pub(super) fn of(&self, task: &Task<'_>) -> Duration {
         match task {
             Task::Ping | Task::List | Task::Inspect | Task::Image(_) => self.look,
-            Task::Create(_) | Task::Network(_) => self.create,
+            Task::Create(_) | Task::Network(_) | Task::Volume(_) => self.create,
             Task::Start => self.start,
             Task::Stop(grace) => grace.saturating_add(self.stop),
             Task::Remove | Task::RemoveImage(_) => self.remove,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::errors::Error as Fault;
 
 use super::super::NetworkSpec;
-use crate::model::{Blueprint, Error, ImageReference, Kind, Name};
+use crate::model::{Blueprint, Error, ImageReference, Kind, Name, VolumeName};
 
 const NETWORK_MISSING: &str = "the containers' network is missing";
 
@@ -24,6 +24,7 @@ pub(super) enum Task<'a> {
     Stop(Duration),
     Remove,
     Rename(&'a Name),
+    Volume(&'a VolumeName),
     Put(&'a str),
     Get(&'a str),
     Pull(&'a ImageReference),
@@ -47,6 +48,7 @@ impl Task<'_> {
             Self::Stop(_) => "stop",
             Self::Remove => "remove",
             Self::Rename(_) => "rename",
+            Self::Volume(_) => "volume",
             Self::Put(_) => "put",
             Self::Get(_) => "get",
             Self::Pull(_) => "pull",
@@ -131,6 +133,10 @@ pub(super) fn meaning(task: &Task<'_>, status: u16, text: &str) -> Error {
         (Task::Create(blueprint), 400 | 404) => create_refused(blueprint, text),
         (Task::Create(Blueprint { name: Some(name), .. }) | Task::Rename(name), 409) => {
             Error::conflict(format!("the name {:?} is in use", name.as_str()))
+        }
+        (Task::Volume(name), 404) => Error::not_found(format!("the engine has no volume {:?}", name.as_str())),
+        (Task::Volume(name), 409) => {
+            Error::conflict(format!("volumes: the volume {:?} is in use, or another driver's", name.as_str()))
         }
         (Task::Start, 409) => Error::conflict("the container is frozen or being removed"),
         (Task::Start, _) if !has("No such container") => start_refused(text),
@@ -294,6 +300,7 @@ mod tests {
         Blueprint {
             id: ContainerId::from_bits(1),
             name: Some(Name::from_engine("bell")),
+            hostname: None,
             image: "a/b".to_owned(),
             command: None,
             env: BTreeMap::new(),
@@ -303,6 +310,7 @@ mod tests {
             network: "n".to_owned(),
             address: [10, 9, 0, 2].into(),
             limits: Limits { memory: 1, cpus: 64.0, pids: 1, log_size: 1 },
+            volumes: BTreeMap::new(),
         }
     }
 

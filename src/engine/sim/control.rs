@@ -8,7 +8,9 @@ use super::{
     locked,
     world::{self, Holder},
 };
-use crate::model::{Blueprint, ContainerId, DiskSpace, EngineId, Error, File, Image, Limits, Observation, Protocol};
+use crate::model::{
+    Blueprint, ContainerId, DiskSpace, EngineId, Error, File, Image, Limits, Observation, Protocol, VolumeName,
+};
 
 impl Sim {
     /// Gives the engine an image; without a tag, `latest` is meant.
@@ -42,6 +44,7 @@ impl Sim {
         let blueprint = Blueprint {
             id: ContainerId::from_bits(0),
             name: None,
+            hostname: None,
             image: IMAGE.to_owned(),
             command: None,
             env: BTreeMap::new(),
@@ -51,6 +54,7 @@ impl Sim {
             network: String::new(),
             address: Ipv4Addr::UNSPECIFIED,
             limits: Limits { memory: 0, cpus: 0.0, pids: 0, log_size: 0 },
+            volumes: BTreeMap::new(),
         };
         let now = self.now();
         let mut world = self.world();
@@ -62,6 +66,16 @@ impl Sim {
             None => world.images.remove(&world::tagged(IMAGE)),
         };
         id
+    }
+
+    /// Makes a volume that Spindown did not make.
+    pub fn add_foreign_volume(&self, name: VolumeName) {
+        self.world().volumes.insert(name, None);
+    }
+
+    /// Whether the engine has this volume, ours or not.
+    pub fn has_volume(&self, name: &VolumeName) -> bool {
+        self.world().volumes.contains_key(name)
     }
 
     /// Whether the engine has this container, ours or not.

@@ -13,7 +13,7 @@ use crate::{
     engine::{EngineEvent, Happening, Listed, NetworkSpec},
     model::{
         Blueprint, ContainerId, DiskSpace, EngineId, EngineState, Error, Image, Kind, LogRange, Name, Observation,
-        Protocol, Result, birth,
+        Protocol, Result, VolumeName, birth,
     },
 };
 
@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) unrunnable: HashSet<String>,
     /// Whether events get lost.
     pub(super) mute: bool,
+    /// Volumes with their owners; without one it is somebody else's.
+    pub(super) volumes: BTreeMap<VolumeName, Option<String>>,
     containers: HashMap<EngineId, Inmate>,
     names: HashMap<Name, EngineId>,
     addresses: HashMap<(String, Ipv4Addr), EngineId>,
@@ -97,6 +99,7 @@ impl World {
             ports: HashMap::new(),
             unrunnable: HashSet::new(),
             mute: false,
+            volumes: BTreeMap::new(),
             containers: HashMap::new(),
             names: HashMap::new(),
             addresses: HashMap::new(),
@@ -147,7 +150,8 @@ impl World {
     pub(super) fn list(&self) -> Vec<Listed> {
         let listed = self.containers.iter().filter_map(|(engine_id, inmate)| {
             let (engine_id, name) = (engine_id.clone(), inmate.name.clone());
-            Some(Listed { id: inmate.id()?, engine_id, name, state: inmate.state })
+            let replaces = inmate.blueprint.labels.get(birth::REPLACES).and_then(|id| EngineId::parse(id).ok());
+            Some(Listed { id: inmate.id()?, engine_id, name, state: inmate.state, replaces })
         });
         listed.collect()
     }
@@ -170,7 +174,32 @@ impl World {
             address: Some(blueprint.address),
             ports,
             labels: blueprint.labels.clone(),
+            volumes: blueprint.volumes.clone(),
         })
+    }
+
+    pub(super) fn ensure_volume(&mut self, name: &VolumeName, owner: &str) -> Result<()> {
+        let of = self.volumes.entry(name.clone()).or_insert_with(|| Some(owner.to_owned()));
+        if of.as_deref() == Some(owner) {
+            return Ok(());
+        }
+        let name = name.as_str();
+        Err(Error::conflict(format!(
+            "volumes: the engine has a volume {name:?} that is not this owner's: use another name"
+        )))
+    }
+
+    pub(super) fn remove_volume(&mut self, name: &VolumeName) -> bool {
+        let in_use = self.containers.values().any(|inmate| inmate.blueprint.volumes.values().any(|held| held == name));
+        match self.volumes.get(name) {
+            Some(Some(_)) if !in_use => self.volumes.remove(name).is_some(),
+            found => found.is_none(),
+        }
+    }
+
+    pub(super) fn blueprint(&self, id: &EngineId) -> Result<Blueprint> {
+        let inmate = self.ours(id)?;
+        Ok(Blueprint { name: Some(inmate.name.clone()), ..inmate.blueprint.clone() })
     }
 
     pub(super) fn ensure_network(&mut self, spec: &NetworkSpec) -> Result<()> {

@@ -18,8 +18,8 @@ use rocket::{
 };
 
 use self::{
-    input::{Listing, Patch, log_range, new_container},
-    view::{ActivityView, ContainerView, Created},
+    input::{Bulk, Listing, Patch, log_range, new_container, with_volumes},
+    view::{ActivityView, ContainerView, Created, OutcomeView},
 };
 use crate::{
     http::{
@@ -34,7 +34,7 @@ use crate::{
 
 /// The routes.
 pub(in crate::http) fn routes() -> Vec<Route> {
-    routes![list, create, show, change, remove, activity, logs]
+    routes![list, create, bulk, show, change, reset, remove, activity, logs]
 }
 
 /// The caller's mark on a create, if there is one.
@@ -80,6 +80,18 @@ async fn create(
     Ok(Created(report.into()))
 }
 
+#[post("/containers/bulk", data = "<fields>")]
+async fn bulk(
+    _caller: Caller,
+    trace: Trace,
+    fields: Fields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<Vec<OutcomeView>>, Problem> {
+    let Bulk { action, labels } = Bulk::read(fields)?;
+    let outcomes = trace.follow(spindown.do_to_all(action, labels)).await?;
+    Ok(Json(outcomes.into_iter().map(OutcomeView::from).collect()))
+}
+
 #[get("/containers/<name>")]
 async fn show(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ContainerView>, Problem> {
     Ok(Json(spindown.find_container(name)?.into()))
@@ -98,9 +110,27 @@ async fn change(
     Ok(Json(report.into()))
 }
 
+#[post("/containers/<name>/reset")]
+async fn reset(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<ContainerView>, Problem> {
+    let report = trace.follow(spindown.reset_container(name)).await?;
+    Ok(Json(report.into()))
+}
+
 #[delete("/containers/<name>")]
-async fn remove(_caller: Caller, trace: Trace, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Status, Problem> {
-    trace.follow(spindown.remove_container(name)).await?;
+async fn remove(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    query: QueryFields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Status, Problem> {
+    let volumes = with_volumes(query.0)?;
+    trace.follow(spindown.remove_container(name, volumes)).await?;
     Ok(Status::NoContent)
 }
 

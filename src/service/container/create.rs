@@ -11,10 +11,12 @@ use sha2::{Digest, Sha256};
 use super::{AuthorizedKeys, Report, start::SSH_PATIENCE};
 use crate::{
     model::{
-        Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port, Result,
+        Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port,
+        Result, Volumes,
     },
     policy::placement,
     service::{Spindown, Unpoisoned},
+    step::{Step, passed},
     store::Attempt,
 };
 
@@ -44,6 +46,8 @@ pub struct NewContainer {
     pub memory: Option<u64>,
     /// Its processors; the server's default without it.
     pub cpus: Option<f64>,
+    /// The volumes to be mounted in it; those that are not there are made.
+    pub volumes: Volumes,
 }
 
 /// A caller's mark on a create, so that repeating it makes no second container.
@@ -94,6 +98,8 @@ impl Spindown {
             let _lock = self.locks.lock(&id).await;
             return self.create_once(id, owner, &wanted).await;
         };
+        // Whose container is not known yet must not be made another one.
+        self.know()?;
         let key = digest(&[owner, &key.0]);
         let digest = digest(&[&format!("{wanted:?}")]);
         loop {
@@ -102,6 +108,7 @@ impl Spindown {
             // Whoever finds the attempt waits for this lock, so that it is taken before there is one to find.
             let lock = self.locks.lock(&attempt.id).await;
             let Some(first) = self.store.begin_attempt(&key, &attempt, now - KEY_LIFE).await? else {
+                passed(Step::CreateBegun);
                 let outcome = self.create_once(attempt.id.clone(), owner, &wanted).await;
                 // What became unreachable half-way may stand all the same; a repeated create finds it then.
                 if outcome.as_ref().is_err_and(|e| e.kind() != Kind::Unavailable) {
@@ -114,11 +121,15 @@ impl Spindown {
                 return Err(Error::conflict("Idempotency-Key: this key was used for another request; use a new one"));
             }
             // The first one may still be at it.
-            drop(self.locks.lock(&first.id).await);
+            let _lock = self.locks.lock(&first.id).await;
             if let Some(entry) = self.snapshot.get(&first.id) {
                 return Ok(self.report(&entry));
             }
-            // It failed, or its container has been removed since.
+            // It failed, or was cut off, or its container has been removed since. What it left may have the name; it may
+            // also be at work on another server.
+            if !self.store.is_shared() {
+                self.clear_attempt(&first.id).await?;
+            }
             self.store.abandon_attempt(&key, &first.id).await?;
         }
     }
@@ -126,16 +137,13 @@ impl Spindown {
     /// Makes the container. The caller holds its lock.
     async fn create_once(&self, id: ContainerId, owner: &str, wanted: &NewContainer) -> Result<Report> {
         self.require_disk().await?;
-        let image = self.engine.image(&wanted.image).await.map_err(|error| match error.kind() {
-            Kind::NotFound => Error::new(
-                Kind::Unsuitable,
-                format!("image: {:?} is not on the host; GET /v1/images lists what is", wanted.image),
-            ),
-            _ => error,
-        })?;
+        let image = self.wanted_image(&wanted.image).await?;
         if image.exposed.is_empty() {
             let message = format!("image: {:?} exposes no port, so nobody could reach it", wanted.image);
             return Err(Error::new(Kind::Unsuitable, message));
+        }
+        for volume in wanted.volumes.values() {
+            self.engine.ensure_volume(volume, owner).await?;
         }
         let mut avoid = BTreeSet::new();
         loop {
@@ -156,6 +164,17 @@ impl Spindown {
         Ok(self.report(&self.snapshot.require(&id)?))
     }
 
+    /// What the image says of itself.
+    pub(super) async fn wanted_image(&self, name: &str) -> Result<Image> {
+        self.engine.image(name).await.map_err(|error| match error.kind() {
+            Kind::NotFound => Error::new(
+                Kind::Unsuitable,
+                format!("image: {name:?} is not on the host; GET /v1/images lists what is"),
+            ),
+            _ => error,
+        })
+    }
+
     /// One try. A failure that another place may mend comes with the place.
     async fn create_at_a_place(
         &self,
@@ -167,8 +186,10 @@ impl Spindown {
     ) -> std::result::Result<(), (Error, Option<Place>)> {
         let flight = InFlight::begin(self, id);
         let place = self.claim_place(id, image, avoid).await.map_err(|e| (e, None))?;
+        passed(Step::CreateClaimed);
         let outcome = match self.make(id, owner, wanted, &place).await {
             Ok(engine_id) => {
+                passed(Step::CreateMade);
                 let outcome = match self.set_up(&engine_id, wanted, image).await {
                     // It is taken up as one that was adopted: whatever cuts this off leaves a container like any other.
                     Ok(()) => {
@@ -177,7 +198,10 @@ impl Spindown {
                     }
                     Err((error, started)) => Err((error, started.then_some(place))),
                 };
-                let Err(failure) = outcome else { return Ok(()) };
+                let Err(failure) = outcome else {
+                    passed(Step::CreateTakenUp);
+                    return Ok(());
+                };
                 (failure, self.discard(id, &engine_id).await)
             }
             Err(error) => ((error, None), self.forget(id).await),
@@ -245,6 +269,7 @@ impl Spindown {
         let blueprint = Blueprint {
             id: id.clone(),
             name: wanted.name.clone(),
+            hostname: None,
             image: wanted.image.clone(),
             command: wanted.command.clone(),
             env: wanted.env.clone(),
@@ -258,6 +283,7 @@ impl Spindown {
                 cpus: wanted.cpus.unwrap_or(settings.limits.cpus),
                 ..settings.limits
             },
+            volumes: wanted.volumes.clone(),
         };
         self.engine.create(&blueprint).await
     }
@@ -274,8 +300,11 @@ impl Spindown {
         let early = |error| (error, false);
         if let Some(keys) = &wanted.authorized_keys {
             self.put_first_keys(engine_id, image, keys).await.map_err(early)?;
+            passed(Step::CreateKeysPut);
         }
-        self.start_at_engine(engine_id).await.map_err(|error| (error, true))
+        self.start_at_engine(engine_id).await.map_err(|error| (error, true))?;
+        passed(Step::CreateStarted);
+        Ok(())
     }
 }
 

@@ -18,6 +18,8 @@ const MOST_ACCOUNTS: usize = 256;
 const FILE_LIMIT: usize = 1 << 20;
 /// Where the SSH daemon keeps its host keys.
 const HOST_KEY_FOLDER: &str = "/etc/ssh";
+/// What that lies in: files that are read have its last part in their paths.
+const HOST_KEY_PARENT: &str = "/etc";
 /// How long the container may take to make its host keys and serve with them …
 const HOST_KEY_TIME: Duration = Duration::from_secs(10);
 /// … and how long they are looked for then: waits in ms.
@@ -80,6 +82,12 @@ fn after_options(line: &str) -> Option<&str> {
         }
     }
     None
+}
+
+/// The keys of a container: who may log in, and by which it is known.
+pub(super) struct Keys {
+    authorized: Option<AuthorizedKeys>,
+    host: Vec<File>,
 }
 
 impl Spindown {
@@ -152,6 +160,39 @@ impl Spindown {
         turn
     }
 
+    /// Reads the keys of a container of this image. What it has not got, or has spoilt, it has not.
+    pub(super) async fn read_keys(&self, id: &EngineId, image: &Image) -> Result<Keys> {
+        let lacking = |error: &Error| matches!(error.kind(), Kind::NotFound | Kind::Unsuitable);
+        let authorized = async {
+            let home = self.read_account(id, image).await?.home;
+            self.engine.get_files(id, &format!("{home}/.ssh/authorized_keys"), FILE_LIMIT).await
+        };
+        let authorized = match authorized.await {
+            Ok(files) => files.into_iter().find_map(|file| file.content),
+            Err(error) if lacking(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let mut host = match self.engine.get_files(id, HOST_KEY_FOLDER, FILE_LIMIT).await {
+            Ok(files) => files,
+            Err(error) if lacking(&error) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        host.retain(|file| file.content.is_some() && is_host_key(&file.path));
+        let authorized = authorized.map(|text| AuthorizedKeys(String::from_utf8_lossy(&text).into_owned()));
+        Ok(Keys { authorized, host })
+    }
+
+    /// Puts the keys of another container of this image in.
+    pub(super) async fn hand_keys_over(&self, id: &EngineId, image: &str, keys: &Keys) -> Result<()> {
+        if let Some(authorized) = &keys.authorized {
+            self.put_authorized_keys(id, image, authorized).await?;
+        }
+        if keys.host.is_empty() {
+            return Ok(());
+        }
+        self.engine.put_files(id, HOST_KEY_PARENT, &keys.host).await
+    }
+
     /// Reads the fingerprints of the host keys as soon as the container has made them.
     pub(in crate::service) async fn learn_host_keys(&self, id: &ContainerId, engine_id: &EngineId) {
         if self.snapshot.get(id).is_none_or(|e| Port::ssh(&e.container.ports).is_none()) {
@@ -186,13 +227,17 @@ impl Spindown {
     }
 }
 
+/// Whether a file in the folder of the host keys is one, or its public half.
+fn is_host_key(path: &str) -> bool {
+    let Some(("ssh", name)) = path.split_once('/') else { return false };
+    let key = name.strip_suffix(".pub").unwrap_or(name);
+    key.starts_with("ssh_host_") && key.ends_with("_key") && !key.contains('/')
+}
+
 /// The SHA-256 fingerprints of the public host keys among `files`, sorted.
 fn fingerprints(files: &[File]) -> Vec<String> {
-    let is_host_key = |file: &&File| {
-        let name = file.path.rsplit('/').next().unwrap_or_default();
-        name.starts_with("ssh_host_") && name.ends_with("_key.pub")
-    };
-    let keys = files.iter().filter(is_host_key).filter_map(|file| {
+    let public = |file: &&File| is_host_key(&file.path) && file.path.ends_with(".pub");
+    let keys = files.iter().filter(public).filter_map(|file| {
         let key = PublicKey::from_openssh(std::str::from_utf8(file.content.as_deref()?).ok()?).ok()?;
         Some(format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)))
     });

@@ -1,26 +1,82 @@
-//! Removing: the container, what is kept of it, and its claims; in this order, so that whatever stops us half-way leaves
-//! something that can be removed again.
+//! Removing: written down first, so that nothing forgets it; then the container, what is kept of it, and its claims; in
+//! this order, so that whatever stops us half-way leaves something that can be removed again.
 
 use crate::{
-    model::{ContainerId, EngineId, Kind, Result},
-    service::Spindown,
+    model::{Container, ContainerId, EngineId, Error, Kind, Result},
+    policy::succession,
+    service::{Spindown, snapshot::Entry},
+    step::{Step, passed},
 };
 
 impl Spindown {
-    /// Removes a container with everything in it, running or not.
+    /// Removes a container with everything in it, running or not. Its volumes stay, unless `volumes` says otherwise: then
+    /// those go that no other container has.
     ///
     /// # Errors
     /// `NotFound`; `Unavailable` without engine or store.
-    pub async fn remove_container(&self, name: &str) -> Result<()> {
+    pub async fn remove_container(&self, name: &str, volumes: bool) -> Result<()> {
         let id = self.find(name)?;
         let _lock = self.locks.lock_in_time(&id).await?;
-        let engine_id = self.snapshot.require(&id)?.container.engine_id;
-        // What cannot be written down is not begun. A removal may take long, so an engine that hangs is found out first.
-        self.store.ping().await?;
+        let entry = self.snapshot.require(&id)?;
+        let engine_id = &entry.container.engine_id;
+        // A removal may take long, so an engine that hangs is found out first.
         self.engine.ping().await?;
-        self.discard(&id, &engine_id).await?;
+        // What cannot be written down is not begun.
+        self.amend(&id, |container| container.removing = true).await?;
+        passed(Step::RemoveOrdered);
+        if let Err(error) = self.remove_with_the_replaced(&entry).await {
+            // Whoever is told that it failed may go on using it.
+            if self.engine.inspect(engine_id).await.is_ok() {
+                let _ = self.amend(&id, |container| container.removing = false).await;
+            }
+            return Err(error);
+        }
         tracing::info!(container = %id, "container removed");
+        let held = entry.seen.map(|seen| seen.volumes).unwrap_or_default();
+        for volume in held.into_values().filter(|_| volumes) {
+            if self.engine.remove_volume(&volume).await? {
+                tracing::info!(container = %id, %volume, "volume removed");
+            }
+        }
         Ok(())
+    }
+
+    /// Finishes the removals that something cut off.
+    pub(in crate::service) async fn finish_removals(&self) {
+        let ordered: Vec<_> = {
+            let snapshot = self.snapshot.read();
+            snapshot.entries().filter(|e| e.container.removing).map(|e| e.container.id.clone()).collect()
+        };
+        for id in ordered {
+            // Somebody is at it.
+            let Some(_lock) = self.locks.try_lock(&id) else { continue };
+            let Some(entry) = self.snapshot.get(&id).filter(|e| e.container.removing) else { continue };
+            match self.remove_with_the_replaced(&entry).await {
+                Ok(()) => tracing::info!(container = %id, "container removed, as ordered before"),
+                Err(error) => tracing::warn!(container = %id, error = error.message(), "a removal is not done yet"),
+            }
+        }
+    }
+
+    /// Removes it, and what a reset has left of the one before: that would be taken for the container again.
+    async fn remove_with_the_replaced(&self, entry: &Entry) -> Result<()> {
+        self.remove_replaced(entry).await?;
+        self.discard(&entry.container.id, &entry.container.engine_id).await
+    }
+
+    /// Removes the one at the engine whose place this one has taken, if it is still there.
+    pub(in crate::service) async fn remove_replaced(&self, entry: &Entry) -> Result<()> {
+        let Some(replaced) = entry.seen.as_ref().and_then(succession::replaced_by) else { return Ok(()) };
+        match self.engine.inspect(&replaced).await {
+            // What runs is in use, whoever started it.
+            Ok(old) if old.id == entry.container.id && !old.state.is_up() => {}
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => return Ok(()),
+        }
+        match self.engine.remove(&replaced).await {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes it from the engine, and what is kept of it. The caller holds its lock.
@@ -31,6 +87,7 @@ impl Spindown {
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
             _ => {}
         }
+        passed(Step::RemoveDone);
         self.forget(id).await
     }
 
@@ -39,6 +96,17 @@ impl Spindown {
         let _write = self.writes.lock(id).await;
         self.store.remove_container(id).await?;
         self.snapshot.remove(id);
-        self.store.release(&self.settings.host, id).await
+        passed(Step::RemoveForgotten);
+        self.store.release(&self.settings.host, id).await?;
+        passed(Step::RemoveReleased);
+        Ok(())
     }
+}
+
+/// Refuses a container that is being removed: the order stands, whatever keeps it from being carried out.
+pub(super) fn unless_removing(container: &Container) -> Result<()> {
+    if !container.removing {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("container \"{}\" is being deleted: repeat DELETE until it is gone", container.name)))
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Report, stop::missing};
+use super::{Report, remove::unless_removing, stop::missing};
 use crate::{
     model::{ContainerId, EngineId, Error, Kind, Port, Result, Status},
-    service::Spindown,
+    service::{Spindown, snapshot::Entry},
+    step::{Step, passed},
 };
 
 /// How long the answer to a create or a start may wait for the SSH server …
@@ -23,17 +24,8 @@ impl Spindown {
         let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock_in_time(&id).await?;
-        if self.snapshot.require(&id)?.unsure {
-            // There may be an order to stop of which only the store knows.
-            self.reload(&id).await?;
-        }
-        let engine_id = self.snapshot.require(&id)?.container.engine_id;
-        // Nobody is told that it runs who has only heard so before the engine went away.
-        self.look_again(&id, &engine_id).await?;
-        if self.snapshot.require(&id)?.container.stopping.is_some() {
-            self.withdraw_stop(&id).await?;
-        }
-        let entry = self.snapshot.require(&id)?;
+        let entry = self.ready_to_start(&id).await?;
+        let engine_id = entry.container.engine_id.clone();
         match entry.status() {
             Status::Running => {}
             Status::Missing => return Err(missing(&entry.container.name)),
@@ -44,6 +36,7 @@ impl Spindown {
             Status::Stopped | Status::Stopping => {
                 self.store.ping().await?;
                 self.start_at_engine(&engine_id).await?;
+                passed(Step::StartDone);
                 self.look_again(&id, &engine_id).await?;
                 self.await_ssh(&id, SSH_PATIENCE).await;
                 tracing::info!(container = %id, "container started");
@@ -51,6 +44,22 @@ impl Spindown {
         }
         self.touch(&id);
         Ok(self.report(&self.snapshot.require(&id)?))
+    }
+
+    /// What there is to start, as the engine has it now; an order to stop is overruled. The caller holds its lock.
+    pub(super) async fn ready_to_start(&self, id: &ContainerId) -> Result<Entry> {
+        if self.snapshot.require(id)?.unsure {
+            // There may be an order to stop of which only the store knows.
+            self.reload(id).await?;
+        }
+        let entry = self.snapshot.require(id)?;
+        unless_removing(&entry.container)?;
+        // Nobody is told that it runs who has only heard so before the engine went away.
+        self.look_again(id, &entry.container.engine_id).await?;
+        if self.snapshot.require(id)?.container.stopping.is_some() {
+            self.withdraw_stop(id).await?;
+        }
+        self.snapshot.require(id)
     }
 
     /// Gives a container that serves SSH the moment it needs for that, so that whoever asked for it can log in at once.

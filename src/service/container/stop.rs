@@ -5,6 +5,7 @@ use crate::{
     model::{Container, ContainerId, Error, Name, Result, Status, StopOrder, StoppedBy},
     policy::retry,
     service::{Spindown, snapshot::Trouble},
+    step::{Step, passed},
 };
 
 use super::Report;
@@ -17,33 +18,50 @@ impl Spindown {
     pub async fn stop_container(&self, name: &str) -> Result<Report> {
         let id = self.find(name)?;
         let lock = self.locks.lock_in_time(&id).await?;
-        let entry = self.snapshot.require(&id)?;
-        if matches!(entry.status(), Status::Running | Status::Frozen) {
-            // The order is for the run that is going on now.
-            self.look_again(&id, &entry.container.engine_id).await?;
-        }
-        let entry = self.snapshot.require(&id)?;
-        match entry.status() {
-            Status::Stopped | Status::Stopping => {}
-            Status::Missing => return Err(missing(&entry.container.name)),
-            Status::Running | Status::Frozen => {
-                self.order_stop(&id, StoppedBy::User).await?;
-                let id = id.clone();
-                self.spawn(|spindown| async move {
-                    let _lock = lock;
-                    // A failure is noted, seen in the container's activity, and tried again.
-                    let _ = spindown.carry_out_stop(&id).await;
-                });
-            }
+        if self.order_by_user(&id).await? {
+            let id = id.clone();
+            self.spawn(|spindown| async move {
+                let _lock = lock;
+                // A failure is noted, seen in the container's activity, and tried again.
+                let _ = spindown.carry_out_stop(&id).await;
+            });
         }
         Ok(self.report(&self.snapshot.require(&id)?))
+    }
+
+    /// Orders a container to stop, and leaves it to [`Spindown::retry_stops`] to carry that out.
+    pub(super) async fn order_down(&self, id: &ContainerId) -> Result<Report> {
+        let _lock = self.locks.lock_in_time(id).await?;
+        self.order_by_user(id).await?;
+        Ok(self.report(&self.snapshot.require(id)?))
+    }
+
+    /// Writes down that a user stops it, unless it is down or is being stopped. Answers whether it has. The caller holds
+    /// the container's lock.
+    async fn order_by_user(&self, id: &ContainerId) -> Result<bool> {
+        let entry = self.snapshot.require(id)?;
+        if matches!(entry.status(), Status::Running | Status::Frozen) {
+            // The order is for the run that is going on now.
+            self.look_again(id, &entry.container.engine_id).await?;
+        }
+        let entry = self.snapshot.require(id)?;
+        match entry.status() {
+            Status::Stopped | Status::Stopping => Ok(false),
+            Status::Missing => Err(missing(&entry.container.name)),
+            Status::Running | Status::Frozen => {
+                self.order_stop(id, StoppedBy::User).await?;
+                Ok(true)
+            }
+        }
     }
 
     /// Writes down the order to stop. The caller holds the container's lock.
     pub(in crate::service) async fn order_stop(&self, id: &ContainerId, by: StoppedBy) -> Result<()> {
         let run = self.snapshot.require(id)?.seen.and_then(|seen| seen.started_at);
         let order = StopOrder { by, at: self.clock.now().at, run };
-        self.amend(id, |container| container.stopping = Some(order)).await
+        self.amend(id, |container| container.stopping = Some(order)).await?;
+        passed(Step::StopOrdered);
+        Ok(())
     }
 
     /// Takes the order back. The caller holds the container's lock.
@@ -57,6 +75,7 @@ impl Spindown {
         let Container { engine_id, stopping, .. } = self.snapshot.require(id)?.container;
         let by = stopping.map_or(StoppedBy::User, |order| order.by);
         let outcome = self.engine.stop(&engine_id, self.settings.stop_grace).await;
+        passed(Step::StopDone);
         let looked = self.look_again(id, &engine_id).await;
         // Gone or down all the same: what it shows is what counts.
         let done = self.snapshot.get(id).is_none_or(|entry| entry.container.stopping.is_none());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AuthorizedKeys, Report, stop::missing};
+use super::{AuthorizedKeys, Report, remove::unless_removing, stop::missing};
 use crate::{
     model::{IdleTimeout, Name, Result, Status},
     service::Spindown,
@@ -39,6 +39,7 @@ impl Spindown {
         let _lock = self.locks.lock_in_time(&id).await?;
         let entry = self.snapshot.require(&id)?;
         let engine_id = entry.container.engine_id.clone();
+        unless_removing(&entry.container)?;
         if entry.status() == Status::Missing {
             return Err(missing(&entry.container.name));
         }

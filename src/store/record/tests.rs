@@ -39,6 +39,7 @@ fn container() -> impl Strategy<Value = Container> {
         collection::vec(any::<String>(), 0..3),
         option::of((by(), date(), option::of(date()))),
         option::of((by(), date(), any::<bool>())),
+        any::<bool>(),
     );
     (named, held, lived).prop_map(|((id, version, host, engine, name, image), held, lived)| Container {
         id,
@@ -56,6 +57,7 @@ fn container() -> impl Strategy<Value = Container> {
         ssh_host_keys: lived.1,
         stopping: lived.2.map(|(by, at, run)| StopOrder { by, at, run }),
         stopped: lived.3.map(|(by, at, ordered)| Stop { by, at, ordered }),
+        removing: lived.4,
     })
 }
 

@@ -8,7 +8,7 @@ use spindown::{
     engine::{Engine, NetworkSpec, docker::Docker, sim::Sim},
     model::{
         Blueprint, Container, ContainerId, DiskSpace, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol,
-        RegistryCredentials, birth,
+        RegistryCredentials, VolumeName, birth,
     },
 };
 
@@ -50,6 +50,8 @@ pub trait Rig: Send + Sync {
     /// A name that no other test uses.
     fn name(&self, name: &str) -> Name;
     fn foreign(&self) -> EngineId;
+    /// Makes a volume that is somebody else's.
+    fn foreign_volume(&self, name: &VolumeName);
     fn is_there(&self, id: &EngineId) -> bool;
     fn freeze(&self, id: &EngineId);
     fn kill_behind(&self, id: &EngineId);
@@ -75,6 +77,7 @@ fn blueprint(instance: &str, network: &NetworkSpec, first_port: u16, number: usi
         labels: Container::birth_labels(instance, &id, "admin", IdleTimeout::Never, &labels),
         id,
         name: None,
+        hostname: None,
         image: IMAGE.to_owned(),
         command: None,
         env: BTreeMap::new(),
@@ -83,6 +86,7 @@ fn blueprint(instance: &str, network: &NetworkSpec, first_port: u16, number: usi
         network: network.name.clone(),
         address: network.addresses().nth(number).unwrap(),
         limits: Limits { memory: 256 << 20, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+        volumes: BTreeMap::new(),
     }
 }
 
@@ -137,6 +141,9 @@ impl DockerRig {
         let instance = self.block.instance();
         let quiet = |arguments: &[&str]| Command::new("docker").args(arguments).output().unwrap();
         quiet(&["rm", "-f", "-v", &self.stranger()]);
+        for name in ["kept", "strange"] {
+            quiet(&["volume", "rm", "-f", &format!("{instance}-{name}")]);
+        }
         let ours = format!("label={}={instance}", birth::MANAGED);
         for id in docker(&["ps", "-aq", "--filter", &ours]).split_whitespace() {
             quiet(&["rm", "-f", "-v", id]);
@@ -191,6 +198,10 @@ impl Rig for DockerRig {
         let id = format!("{}={}", birth::ID, ContainerId::from_bits(9));
         let id = docker(&["create", "--name", &self.stranger(), "--label", &label, "--label", &id, IMAGE]);
         EngineId::parse(&id).unwrap()
+    }
+
+    fn foreign_volume(&self, name: &VolumeName) {
+        docker(&["volume", "create", name.as_str()]);
     }
 
     fn is_there(&self, id: &EngineId) -> bool {
@@ -294,6 +305,10 @@ impl Rig for SimRig {
 
     fn foreign(&self) -> EngineId {
         self.sim.add_foreign()
+    }
+
+    fn foreign_volume(&self, name: &VolumeName) {
+        self.sim.add_foreign_volume(name.clone());
     }
 
     fn is_there(&self, id: &EngineId) -> bool {

@@ -39,6 +39,7 @@ pub fn container(n: u64) -> Container {
         ssh_host_keys: vec!["SHA256:abc".into()],
         stopping: Some(StopOrder { by: StoppedBy::User, at: DATE, run: Some(DATE) }),
         stopped: Some(Stop { by: StoppedBy::Host, at: DATE, ordered: false }),
+        removing: true,
     }
 }
 

@@ -397,6 +397,7 @@ async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng
         labels: Container::birth_labels("test", &id, "admin", timeout, &Default::default()),
         id: id.clone(),
         name: None,
+        hostname: None,
         image: IMAGE.to_owned(),
         command: None,
         env: Default::default(),
@@ -405,6 +406,7 @@ async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng
         network: world.settings.network.name.clone(),
         address,
         limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
+        volumes: Default::default(),
     };
     let engine_id = world.sim.create(&blueprint).await.unwrap();
     world.sim.start(&engine_id).await.unwrap();

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     http::fields::{Fields, about},
-    model::{Error, IdleTimeout, LogRange, Name, Result, Status, parse_cpus, parse_memory},
+    model::{
+        Error, IdleTimeout, LogRange, MountPoint, Name, Result, Status, VolumeName, Volumes, parse_cpus, parse_memory,
+    },
     service::{
         Spindown,
-        container::{AuthorizedKeys, Change, Filter, NewContainer, Report},
+        container::{Action, AuthorizedKeys, Change, Filter, NewContainer, Report},
     },
 };
 
@@ -20,14 +22,18 @@ const MOST_WORDS: usize = 256;
 /// The longest page of a list.
 const LONGEST_PAGE: usize = 1_000;
 
-const CREATE: [&str; 9] =
-    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus"];
+const MOST_VOLUMES: usize = 8;
+
+const CREATE: [&str; 10] =
+    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus", "volumes"];
+const REMOVE: [&str; 1] = ["volumes"];
 const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
 /// The most lines of output that are asked for by number, and how many it is unless something is said.
 const MOST_LINES: u32 = 100_000;
 const LINES: u32 = 100;
 
 const LOGS: [&str; 3] = ["tail", "follow", "timestamps"];
+const BULK: [&str; 2] = ["action", "label"];
 const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
 
 /// Reads what a new container is to be.
@@ -42,6 +48,7 @@ pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
         idle_timeout: idle_timeout(&mut fields)?,
         memory: fields.scalar("memory")?.map(|t| about("memory", parse_memory(&t))).transpose()?,
         cpus: fields.scalar("cpus")?.map(|t| about("cpus", parse_cpus(&t))).transpose()?,
+        volumes: volumes(&mut fields)?,
     };
     fields.finish(&CREATE)?;
     Ok(wanted)
@@ -122,14 +129,10 @@ impl Listing {
                 Err(Error::invalid(format!("limit: must be a number from 1 to {LONGEST_PAGE}, not {:?}", clip(&text))))
             }
         });
-        let label = |text: String| match text.split_once('=') {
-            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None => (text, None),
-        };
         let filter = Filter {
             status: status.transpose()?,
             image: fields.text("image")?,
-            labels: fields.texts("label")?.unwrap_or_default().into_iter().map(label).collect(),
+            labels: wanted_labels(&mut fields)?,
             after: fields.text("after")?,
             limit: limit.transpose()?,
         };
@@ -156,6 +159,41 @@ pub(super) fn log_range(mut fields: Fields) -> Result<LogRange> {
     let timestamps = fields.flag("timestamps")?.unwrap_or(false);
     fields.finish(&LOGS)?;
     Ok(LogRange { tail, follow, timestamps })
+}
+
+/// What is to be done to all containers with certain labels.
+pub(super) struct Bulk {
+    pub action: Action,
+    pub labels: Vec<(String, Option<String>)>,
+}
+
+impl Bulk {
+    pub(super) fn read(mut fields: Fields) -> Result<Self> {
+        let action = match fields.text("action")?.as_deref() {
+            Some("start") => Action::Start,
+            Some("stop") => Action::Stop,
+            Some("delete") => Action::Remove,
+            Some(other) => {
+                return Err(Error::invalid(format!("action: must be start, stop or delete, not {:?}", clip(other))));
+            }
+            None => return Err(Error::invalid("action: is needed: start, stop or delete")),
+        };
+        let labels = wanted_labels(&mut fields)?;
+        fields.finish(&BULK)?;
+        if labels.is_empty() || labels.iter().any(|(key, _)| key.is_empty()) {
+            return Err(Error::invalid("label: at least one is needed, as name or name=value: what has it is meant"));
+        }
+        Ok(Self { action, labels })
+    }
+}
+
+/// The labels that a container must have to be meant; without a value, any will do.
+fn wanted_labels(fields: &mut Fields) -> Result<Vec<(String, Option<String>)>> {
+    let label = |text: String| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (text, None),
+    };
+    Ok(fields.texts("label")?.unwrap_or_default().into_iter().map(label).collect())
 }
 
 fn image(text: Option<String>) -> Result<String> {
@@ -203,6 +241,22 @@ fn env(fields: &mut Fields) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(env)
+}
+
+fn volumes(fields: &mut Fields) -> Result<Volumes> {
+    let given = fields.pairs("volumes")?.unwrap_or_default();
+    if given.len() > MOST_VOLUMES {
+        return Err(Error::invalid(format!("volumes: at most {MOST_VOLUMES}")));
+    }
+    let volume = |(at, name): (String, String)| Ok((MountPoint::parse(&at)?, VolumeName::parse(&name)?));
+    about("volumes", given.into_iter().map(volume).collect())
+}
+
+/// Whether a container's volumes are to be removed with it.
+pub(super) fn with_volumes(mut fields: Fields) -> Result<bool> {
+    let volumes = fields.flag("volumes")?.unwrap_or(false);
+    fields.finish(&REMOVE)?;
+    Ok(volumes)
 }
 
 fn labels(fields: &mut Fields) -> Result<Option<BTreeMap<String, String>>> {

@@ -11,10 +11,13 @@ use rocket::{
 use serde::Serialize;
 
 use crate::{
-    http::api::date,
+    http::{api::date, problem::Problem},
     model::{Port, Status},
     policy::idle::Verdict,
-    service::{activity::ActivityReport, container::Report},
+    service::{
+        activity::ActivityReport,
+        container::{Outcome, Report},
+    },
 };
 
 /// A container: the documented members first, then ours.
@@ -41,6 +44,7 @@ pub(super) struct ContainerView {
     exit_code: Option<i64>,
     ssh_host_keys: Vec<String>,
     disk: Option<DiskView>,
+    volumes: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,7 +62,7 @@ struct PortView {
 
 impl From<Report> for ContainerView {
     fn from(report: Report) -> Self {
-        let Report { container, status, exit_code, connections, last_active_at, stops_at, disk } = report;
+        let Report { container, status, exit_code, connections, last_active_at, stops_at, disk, volumes } = report;
         // The documented ports are those one can connect to now; `ports` has them always.
         let open = matches!(status, Status::Running | Status::Frozen | Status::Stopping);
         let shown = |port: Option<u16>| port.filter(|_| open).map_or_else(String::new, |p| p.to_string());
@@ -89,6 +93,7 @@ impl From<Report> for ContainerView {
             exit_code,
             ssh_host_keys: container.ssh_host_keys,
             disk: disk.map(|d| DiskView { bytes: d.bytes, measured_at: date(d.at.at) }),
+            volumes: volumes.into_iter().map(|(at, name)| (at.as_str().to_owned(), name.to_string())).collect(),
         }
     }
 }
@@ -103,6 +108,35 @@ impl<'r> Responder<'r, 'static> for Created {
         response.set_status(HttpStatus::Created);
         response.set_header(location);
         Ok(response)
+    }
+}
+
+/// What came of a bulk action for one container.
+#[derive(Debug, Serialize)]
+pub(super) struct OutcomeView {
+    id: String,
+    name: String,
+    status: Option<&'static str>,
+    error: Option<RefusalView>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusalView {
+    status: u16,
+    message: String,
+}
+
+impl From<Outcome> for OutcomeView {
+    fn from(outcome: Outcome) -> Self {
+        let (status, error) = match outcome.result {
+            Ok(Some(status)) => (Some(status.as_str()), None),
+            Ok(None) => (Some("deleted"), None),
+            Err(error) => {
+                let problem = Problem::from(error);
+                (None, Some(RefusalView { status: problem.status(), message: problem.message().to_owned() }))
+            }
+        };
+        Self { id: outcome.id.to_string(), name: format!("/{}", outcome.name), status, error }
     }
 }
 
