@@ -4,6 +4,7 @@ pub mod api;
 mod auth;
 mod catch;
 mod fields;
+pub mod openapi;
 mod problem;
 mod request;
 
@@ -32,6 +33,7 @@ pub fn api_server(figment: Figment, spindown: Arc<Spindown>, proxies: TrustedPro
         .mount("/v1", api::check_in::routes())
         .mount("/v1", api::image::routes())
         .mount("/v1", api::container::routes())
+        .mount("/", openapi::routes())
         .register("/", catch::catchers())
 }
 

@@ -104,10 +104,11 @@ fn each_layer_imports_only_what_it_may() {
 
 #[test]
 fn each_library_of_the_outside_is_named_in_one_place() {
-    let homes: [(&str, &[&str]); 4] = [
+    let homes: [(&str, &[&str]); 5] = [
         ("bollard::", &["engine/docker.rs", "engine/docker/"]),
         ("redis::", &["store/redis.rs", "store/redis/", "main.rs"]),
         ("redb::", &["store/embedded.rs", "store/embedded/"]),
+        ("utoipa::", &["http/"]),
         ("rocket::", &["http.rs", "http/", "lib.rs", "main.rs", "listener.rs", "config.rs"]),
     ];
     let mut wrong = Vec::new();

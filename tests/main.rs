@@ -7,5 +7,6 @@ mod docs;
 mod end_to_end;
 mod firewall;
 mod layers;
+mod openapi;
 mod simulation;
 mod support;

@@ -2,7 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "they wait for real things to happen, and not for ever")]
 
 pub mod block;
+pub mod document;
 pub mod engine;
+pub mod local;
 pub mod memory;
 pub mod mortal;
 pub mod redis;

@@ -20,10 +20,10 @@ const MOST_WORDS: usize = 256;
 /// The longest page of a list.
 const LONGEST_PAGE: usize = 1_000;
 
-const CREATE: [&str; 9] =
+pub(super) const CREATE: [&str; 9] =
     ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus"];
-const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
-const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
+pub(super) const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
+pub(super) const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
 
 /// Reads what a new container is to be.
 pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
