@@ -1,6 +1,6 @@
 # The commands of everyday: `make help`. The work is done by scripts/, each of which can be run by itself and again.
 .DEFAULT_GOAL := help
-.PHONY: help run test image build clean
+.PHONY: help run test fuzz image build clean
 
 # Spindown opens port 80 on its bridge and sets firewall rules, which is root's.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env --)
@@ -21,6 +21,9 @@ test: ## Prepare this machine and run every check and test
 	@scripts/engine
 	@scripts/image
 	@scripts/test
+
+fuzz: ## Run each fuzzer for ten minutes (TIME=seconds)
+	@scripts/fuzz
 
 image: ## Build the sandbox images whose sources have changed
 	@scripts/engine

@@ -6,6 +6,7 @@ mod contract;
 mod docs;
 mod end_to_end;
 mod firewall;
+mod fuzz;
 mod layers;
 mod openapi;
 mod simulation;

@@ -4,6 +4,7 @@
 pub mod block;
 pub mod document;
 pub mod engine;
+pub mod fuzz;
 pub mod local;
 pub mod memory;
 pub mod mortal;
