@@ -1,6 +1,6 @@
 # The commands of everyday: `make help`. The work is done by scripts/, each of which can be run by itself and again.
 .DEFAULT_GOAL := help
-.PHONY: help run test week bench soak image build clean
+.PHONY: help run test week fuzz bench soak image build clean
 
 # Spindown opens port 80 on its bridge and sets firewall rules, which is root's.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env --)
@@ -36,6 +36,9 @@ soak: ## Use a server in every way for an hour (SPINDOWN_SOAK=20m), and see that
 
 week: ## Prove the promises over a simulated week with 10,000 containers; takes minutes, SPINDOWN_SEED=… plays one again
 	@cargo nextest run --locked --run-ignored only --no-capture a_week_of_ten_thousand
+
+fuzz: ## Run each fuzzer for ten minutes (TIME=seconds)
+	@scripts/fuzz
 
 image: ## Build the sandbox images whose sources have changed
 	@scripts/engine

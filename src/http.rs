@@ -4,6 +4,7 @@ pub mod api;
 mod auth;
 mod catch;
 mod fields;
+pub mod openapi;
 mod problem;
 mod request;
 
@@ -36,6 +37,7 @@ pub fn api_server(figment: Figment, spindown: Arc<Spindown>, proxies: TrustedPro
         .mount("/v1", api::image::routes())
         .mount("/v1", api::container::routes())
         .mount("/v1", api::disk::routes())
+        .mount("/", openapi::routes())
         .register("/", catch::catchers())
 }
 

@@ -483,7 +483,7 @@ async fn putting_them_back_leaves_no_gap() {
         assert!(!nft.ensure().await.unwrap());
         steady.push(began.elapsed());
     }
-    assert!(again.len() > 20, "{}", again.len());
+    assert!(again.len() > 10, "{}", again.len());
     assert_eq!(listener.datagrams(), 0);
     for (what, mut times) in [("steady", steady), ("put back", again)] {
         times.sort();

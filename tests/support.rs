@@ -3,8 +3,11 @@
 
 pub mod block;
 pub mod disk;
+pub mod document;
 pub mod door;
 pub mod engine;
+pub mod fuzz;
+pub mod local;
 pub mod memory;
 pub mod mortal;
 pub mod redis;

@@ -9,8 +9,14 @@ use rocket::{
     outcome::Outcome,
     request::{self, FromRequest},
 };
+use utoipa::IntoResponses;
 
-use super::{catch::Refusal, problem, request::Trace};
+use super::{
+    catch::Refusal,
+    openapi::{Responses, refusals},
+    problem,
+    request::Trace,
+};
 use crate::{
     model::{Error, Kind, Result},
     service::Spindown,
@@ -40,6 +46,12 @@ impl<'r> FromRequest<'r> for Caller {
             Ok(caller) => Outcome::Success(caller),
             Err(error) => Outcome::Error((Refusal::leave(request, problem::status(error.kind()), error), ())),
         }
+    }
+}
+
+impl IntoResponses for Caller {
+    fn responses() -> Responses {
+        refusals(&[401, 403, 429, 503])
     }
 }
 

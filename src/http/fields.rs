@@ -12,8 +12,12 @@ use rocket::{
 };
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
+use utoipa::IntoResponses;
 
-use super::catch::Refusal;
+use super::{
+    catch::Refusal,
+    openapi::{Responses, refusals},
+};
 use crate::model::{Error, Kind, Result};
 
 /// The largest body of the API: a hundred keys and as many variables fit.
@@ -29,6 +33,12 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Fields(BTreeMap<String, Value>);
 
 impl Fields {
+    /// These, as a test has them.
+    #[cfg(test)]
+    pub(super) fn given<N: Into<String>>(fields: impl IntoIterator<Item = (N, Value)>) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+
     /// The query's fields; one that is repeated is a list.
     fn from_query(request: &Request<'_>) -> Self {
         let mut fields = Self::default();
@@ -251,6 +261,12 @@ impl<'r> FromData<'r> for Fields {
     }
 }
 
+impl IntoResponses for Fields {
+    fn responses() -> Responses {
+        refusals(&[400, 408, 413, 415])
+    }
+}
+
 /// The fields of a request whose body may hold a kibibyte and no more.
 #[derive(Debug)]
 pub(super) struct SmallFields(pub Fields);
@@ -264,6 +280,12 @@ impl<'r> FromData<'r> for SmallFields {
     }
 }
 
+impl IntoResponses for SmallFields {
+    fn responses() -> Responses {
+        Fields::responses()
+    }
+}
+
 /// The fields of a request without a body.
 #[derive(Debug)]
 pub(super) struct QueryFields(pub Fields);
@@ -274,6 +296,12 @@ impl<'r> FromRequest<'r> for QueryFields {
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
         Outcome::Success(Self(Fields::from_query(request)))
+    }
+}
+
+impl IntoResponses for QueryFields {
+    fn responses() -> Responses {
+        refusals(&[400])
     }
 }
 

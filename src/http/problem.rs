@@ -4,15 +4,43 @@ use std::io::Cursor;
 
 use rocket::{
     Request, Response,
-    http::{ContentType, Header, Status},
+    http::{Header, Status},
     outcome::Outcome,
     request::{self, FromRequest},
     response::{self, Responder},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::request::RequestId;
 use crate::model::{Error, Kind};
+
+/// The content type.
+pub(super) const TYPE: &str = "application/problem+json";
+
+/// What a caller sees of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemView<'a> {
+    /// `about:blank`: the status tells what it is.
+    #[serde(rename = "type")]
+    #[schema(examples("about:blank"))]
+    kind: &'static str,
+    /// The status in words.
+    #[schema(examples("Not Found"))]
+    title: &'static str,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong, for people.
+    detail: &'a str,
+    /// The same.
+    message: &'a str,
+    /// The path that was asked for.
+    instance: &'a str,
+    /// Under which the log tells more.
+    request_id: &'a str,
+}
 
 /// An error on its way to the caller.
 #[derive(Debug)]
@@ -99,27 +127,28 @@ impl<'r> FromRequest<'r> for Origin {
 }
 
 impl Problem {
-    /// The members of the document.
-    pub(super) fn members(&self, origin: &Origin) -> Value {
-        json!({
-            "type": "about:blank",
-            "title": self.status.reason_lossy(),
-            "status": self.status.code,
-            "detail": self.message,
-            "message": self.message,
-            "instance": origin.path,
-            "request_id": origin.id,
-        })
+    /// What the caller sees.
+    pub(super) fn view<'a>(&'a self, origin: &'a Origin) -> ProblemView<'a> {
+        ProblemView {
+            kind: "about:blank",
+            title: self.status.reason_lossy(),
+            status: self.status.code,
+            detail: &self.message,
+            message: &self.message,
+            instance: &origin.path,
+            request_id: &origin.id,
+        }
     }
 }
 
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let body = self.members(&Origin::of(request)).to_string();
+        let origin = Origin::of(request);
+        let body = serde_json::to_string(&self.view(&origin)).map_err(|_| Status::InternalServerError)?;
         let mut response = Response::build();
         response
             .status(self.status)
-            .header(ContentType::new("application", "problem+json"))
+            .header(Header::new("Content-Type", TYPE))
             .sized_body(body.len(), Cursor::new(body));
         if self.status == Status::Unauthorized {
             response.header(Header::new("WWW-Authenticate", "Basic realm=\"spindown\", charset=\"UTF-8\""));

@@ -63,7 +63,7 @@ async fn what_is_handed_out_reaches_neither_the_others_nor_the_host() {
     .await;
     attack(&targets);
     until_well(&server).await;
-    assert!(server.log().matches("firewall rules put in place").count() >= 1, "{}", server.log());
+    assert!(server.log().matches("firewall rules were gone and have been put back").count() >= 1, "{}", server.log());
 }
 
 #[tokio::test]

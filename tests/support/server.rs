@@ -14,7 +14,7 @@ use reqwest::{Client, Method, header::HeaderMap};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{block::Block, engine::OwnEngine};
+use super::{block::Block, document::document, engine::OwnEngine};
 
 /// Within this time everything happens that a test waits for.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -254,13 +254,19 @@ impl Server {
         if body.is_empty() { request } else { request.header("Content-Type", kind).body(body.to_owned()) }
     }
 
-    /// Sends it.
+    /// Sends it. Whatever is answered must be as documented.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.unwrap();
+        let request = request.build().unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = self.http.execute(request).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         // A stream has no end to wait for.
         let endless = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let text = if endless { String::new() } else { response.text().await.unwrap() };
+        let told = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let seen = headers.iter().map(|(name, value)| (name.as_str().to_owned(), told(value))).collect();
+        let checked = document().check(method.as_str(), &path, status, &seen, text.as_bytes());
+        checked.unwrap_or_else(|why| panic!("{why}"));
         let json =
             if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
         Answer { status, headers, json }

@@ -1,6 +1,7 @@
 //! `/v1/containers`.
 
 mod input;
+mod schema;
 mod view;
 
 use std::sync::Arc;
@@ -16,9 +17,11 @@ use rocket::{
     routes,
     serde::json::Json,
 };
+use utoipa::OpenApi;
 
 use self::{
     input::{Bulk, Listing, Patch, log_range, new_container, with_volumes},
+    schema::{BulkAction, ContainerChange, ListQuery, LogsQuery, NewContainer, RemoveQuery},
     view::{ActivityView, ContainerView, Created, OutcomeView},
 };
 use crate::{
@@ -26,6 +29,7 @@ use crate::{
         auth::Caller,
         catch::Refusal,
         fields::{Fields, QueryFields},
+        openapi::Refused,
         problem::Problem,
         request::Trace,
     },
@@ -36,6 +40,10 @@ use crate::{
 pub(in crate::http) fn routes() -> Vec<Route> {
     routes![list, create, bulk, show, change, reset, remove, activity, logs]
 }
+
+#[derive(OpenApi)]
+#[openapi(paths(list, create, bulk, show, change, reset, remove, activity, logs))]
+pub(in crate::http) struct Docs;
 
 /// The caller's mark on a create, if there is one.
 struct Key(Option<IdempotencyKey>);
@@ -52,6 +60,15 @@ impl<'r> FromRequest<'r> for Key {
     }
 }
 
+/// Lists the containers, in the order of their creation; those that are down are included.
+#[utoipa::path(
+    operation_id = "list_containers",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "One page of them", body = [ContainerView]),
+        Caller, QueryFields, Refused<404>, Refused<409>, Refused<503>,
+    )
+)]
 #[get("/containers")]
 async fn list(
     _caller: Caller,
@@ -67,6 +84,25 @@ async fn list(
     Ok(Json(reports.into_iter().map(ContainerView::from).collect()))
 }
 
+/// Makes a container and starts it.
+///
+/// The answer comes when it runs and, if it serves SSH, half a second later at most when that is not ready.
+#[utoipa::path(
+    operation_id = "create_container",
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        description = "Whoever got no answer may repeat the request with its key, and gets what the first one made",
+        min_length = 1, max_length = 255, pattern = "^[!-~]([ -~]*[!-~])?$"
+    )),
+    request_body = NewContainer,
+    responses(
+        (
+            status = 201, description = "It runs", body = ContainerView,
+            headers(("Location" = String, description = "Where it is shown"))
+        ),
+        Caller, Fields, Refused<409>, Refused<422>, Refused<503>,
+    )
+)]
 #[post("/containers", data = "<fields>")]
 async fn create(
     caller: Caller,
@@ -80,6 +116,17 @@ async fn create(
     Ok(Created(report.into()))
 }
 
+/// Starts, stops or deletes all containers that have certain labels.
+///
+/// Each is answered for. Stops are begun; starts are waited for.
+#[utoipa::path(
+    operation_id = "change_containers",
+    request_body = BulkAction,
+    responses(
+        (status = 200, description = "What came of it for each", body = [OutcomeView]),
+        Caller, Fields, Refused<503>,
+    )
+)]
 #[post("/containers/bulk", data = "<fields>")]
 async fn bulk(
     _caller: Caller,
@@ -92,11 +139,28 @@ async fn bulk(
     Ok(Json(outcomes.into_iter().map(OutcomeView::from).collect()))
 }
 
+/// Shows a container.
+#[utoipa::path(
+    operation_id = "show_container",
+    responses(
+        (status = 200, description = "The container", body = ContainerView),
+        Caller, Refused<404>, Refused<409>, Refused<503>,
+    )
+)]
 #[get("/containers/<name>")]
 async fn show(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ContainerView>, Problem> {
     Ok(Json(spindown.find_container(name)?.into()))
 }
 
+/// Starts, stops or changes a container.
+#[utoipa::path(
+    operation_id = "change_container",
+    request_body = ContainerChange,
+    responses(
+        (status = 200, description = "As it is now", body = ContainerView),
+        Caller, Fields, Refused<404>, Refused<409>, Refused<422>, Refused<503>,
+    )
+)]
 #[patch("/containers/<name>", data = "<fields>")]
 async fn change(
     _caller: Caller,
@@ -110,6 +174,14 @@ async fn change(
     Ok(Json(report.into()))
 }
 
+/// Puts a container back to its image; it keeps its id, its ports and its keys.
+#[utoipa::path(
+    operation_id = "reset_container",
+    responses(
+        (status = 200, description = "It runs, as new", body = ContainerView),
+        Caller, Refused<404>, Refused<409>, Refused<422>, Refused<503>,
+    )
+)]
 #[post("/containers/<name>/reset")]
 async fn reset(
     _caller: Caller,
@@ -121,6 +193,12 @@ async fn reset(
     Ok(Json(report.into()))
 }
 
+/// Removes a container with everything in it, and frees its ports.
+#[utoipa::path(
+    operation_id = "remove_container",
+    params(RemoveQuery),
+    responses((status = 204, description = "It is gone"), Caller, QueryFields, Refused<404>, Refused<409>, Refused<503>)
+)]
 #[delete("/containers/<name>")]
 async fn remove(
     _caller: Caller,
@@ -134,12 +212,31 @@ async fn remove(
     Ok(Status::NoContent)
 }
 
+/// Tells why a container is up or down, and until when.
+#[utoipa::path(
+    operation_id = "show_activity",
+    responses(
+        (status = 200, description = "What was seen, and what follows from it", body = ActivityView),
+        Caller, Refused<404>, Refused<409>, Refused<503>,
+    )
+)]
 #[get("/containers/<name>/activity")]
 async fn activity(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> Result<Json<ActivityView>, Problem> {
     Ok(Json(spindown.activity(name)?.into()))
 }
 
+/// Tells what a container writes to its output.
+///
 /// What containers write may be anything; whoever reads it is told that it is text, and nothing else is made of it.
+#[utoipa::path(
+    operation_id = "read_logs",
+    params(LogsQuery),
+    responses(
+        (status = 200, description = "Both streams in the order of arrival", body = String,
+            content_type = "text/plain; charset=utf-8"),
+        Caller, QueryFields, Refused<404>, Refused<409>, Refused<503>,
+    )
+)]
 #[get("/containers/<name>/logs")]
 async fn logs(
     _caller: Caller,

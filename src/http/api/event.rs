@@ -12,6 +12,7 @@ use rocket::{
 };
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use utoipa::{IntoParams, OpenApi};
 
 use crate::{
     http::{
@@ -19,6 +20,7 @@ use crate::{
         auth::Caller,
         catch::Refusal,
         fields::{QueryFields, about},
+        openapi::Refused,
         problem::Problem,
     },
     model::{Error, Event, Kind, Result, What},
@@ -102,6 +104,34 @@ impl<'r> FromRequest<'r> for LastEventId {
     }
 }
 
+#[derive(OpenApi)]
+#[openapi(paths(events))]
+pub(in crate::http) struct Docs;
+
+/// From where on events are read, as the document tells it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "described, and never made")]
+struct EventsQuery {
+    /// The number of an event: what happened since comes first. Without it only what happens from now on.
+    after: Option<u64>,
+}
+
+/// Tells what happens, as it happens.
+///
+/// Server-sent events; each `data` is an object of JSON with the members `id`, `at`, `event` and `container`.
+#[utoipa::path(
+    operation_id = "follow_events",
+    params(
+        EventsQuery,
+        ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was read; goes before `after`")
+    ),
+    responses(
+        (status = 200, description = "A stream that ends with the server", body = String,
+            content_type = "text/event-stream"),
+        Caller, QueryFields, Refused<429>,
+    )
+)]
 #[get("/events")]
 fn events(
     _caller: Caller,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rocket::{Route, State, get, http::Status, routes, serde::json::Json};
 use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 
 use crate::{http::request::Trace, service::Spindown};
 
@@ -12,20 +13,37 @@ pub(in crate::http) fn routes() -> Vec<Route> {
     routes![health]
 }
 
-/// What is told of each part.
-#[derive(Debug, Serialize)]
+#[derive(OpenApi)]
+#[openapi(paths(health))]
+pub(in crate::http) struct Docs;
+
+/// Whether the parts work.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Health)]
 struct HealthView {
+    /// `ok` or `failing`.
+    #[schema(pattern = "^(ok|failing)$")]
     status: &'static str,
+    /// Each part by its name.
     checks: BTreeMap<&'static str, CheckView>,
 }
 
-#[derive(Debug, Serialize)]
+/// Whether one part works.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Check)]
 struct CheckView {
+    /// Whether it works.
     ok: bool,
+    /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
 
+/// Tells whether each part works. It is looked at once a second at most.
+#[utoipa::path(responses(
+    (status = 200, description = "All of them work", body = HealthView),
+    (status = 503, description = "One of them does not", body = HealthView),
+))]
 #[get("/health")]
 async fn health(trace: Trace, spindown: &State<Arc<Spindown>>) -> (Status, Json<HealthView>) {
     let checks = trace.follow(spindown.health()).await;

@@ -17,15 +17,17 @@ use rocket::{
     routes,
     serde::json::Json,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::{OpenApi, ToSchema};
 
 use self::credentials::RegistryAuth;
 use crate::{
     http::{
         auth::Caller,
         fields::{Fields, about},
-        problem::{Origin, Problem},
+        openapi::Refused,
+        problem::{Origin, Problem, ProblemView},
         request::Trace,
     },
     model::{Error, ImageReference, PullProgress, Result},
@@ -44,6 +46,34 @@ pub(in crate::http) fn routes() -> Vec<Route> {
 
 /// Objects of JSON, one a line.
 type Lines = (ContentType, ByteStream<BoxStream<'static, String>>);
+
+/// The image that is to be pulled, as the document tells it.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "described, and never made")]
+struct PullRequest {
+    /// Its name; without a tag `latest` is meant.
+    #[schema(examples("spindown/ssh"), min_length = 1, max_length = 255)]
+    image: String,
+}
+
+/// A line of a pull, as the document tells it.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "described, and never made")]
+struct PullLine<'a> {
+    /// What is being done; at last `done` or `failed`.
+    status: &'static str,
+    /// The layer that it is done to.
+    layer: Option<String>,
+    /// How many bytes of it are there.
+    current: Option<u64>,
+    /// How many it has.
+    total: Option<u64>,
+    /// The image that is there now.
+    image: Option<String>,
+    /// Why it failed.
+    problem: Option<ProblemView<'a>>,
+}
 
 /// A line of a pull that goes on.
 #[derive(Debug, Serialize)]
@@ -75,12 +105,36 @@ impl<'r> FromSegments<'r> for Rest {
     }
 }
 
+#[derive(OpenApi)]
+#[openapi(paths(list, pull, remove))]
+pub(in crate::http) struct Docs;
+
+/// Lists the tags of all images on the engine.
+#[utoipa::path(
+    operation_id = "list_images",
+    responses((status = 200, description = "The tags", body = [String]), Caller, Refused<503>)
+)]
 #[get("/images")]
 async fn list(_caller: Caller, trace: Trace, spindown: &State<Arc<Spindown>>) -> Result<Json<Vec<String>>, Problem> {
     Ok(Json(trace.follow(spindown.images()).await?))
 }
 
+/// Pulls an image, and tells of it line by line.
+///
 /// The answer is held until the first progress: what fails before is a problem with a status of its own.
+#[utoipa::path(
+    operation_id = "pull_image",
+    params((
+        "X-Registry-Auth" = Option<String>, Header,
+        description = "The credentials for a private registry, as Docker's clients send them: JSON in base64url"
+    )),
+    request_body = PullRequest,
+    responses(
+        (status = 200, description = "Objects of JSON, one a line; the last one tells the outcome", body = PullLine,
+            content_type = "application/x-ndjson"),
+        Caller, Fields, Refused<404>, Refused<409>, Refused<422>, Refused<429>, Refused<503>,
+    )
+)]
 #[post("/images", data = "<fields>")]
 async fn pull(
     _caller: Caller,
@@ -101,6 +155,14 @@ async fn pull(
     Ok((ContentType::new("application", "x-ndjson"), ByteStream(lines.boxed())))
 }
 
+/// Removes an image that no container is made from.
+#[utoipa::path(
+    delete,
+    operation_id = "remove_image",
+    path = "/images/{tag}",
+    params(("tag" = String, Path, description = "The image's name; its slashes are written as they are")),
+    responses((status = 204, description = "It is gone"), Caller, Refused<400>, Refused<404>, Refused<409>, Refused<503>)
+)]
 #[delete("/images/<first>/<rest..>")]
 async fn remove(
     _caller: Caller,
@@ -130,7 +192,7 @@ impl Telling {
             Told::Done => (json!({"status": "done", "image": self.name}), true),
             Told::Failed(error) => {
                 let problem = self.trace.follow(async { Problem::from(error) }).await;
-                (json!({"status": "failed", "problem": problem.members(&self.origin)}), true)
+                (json!({"status": "failed", "problem": problem.view(&self.origin)}), true)
             }
         };
         (format!("{line}\n"), (!last).then_some(self))

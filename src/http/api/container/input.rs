@@ -23,18 +23,17 @@ const MOST_WORDS: usize = 256;
 const LONGEST_PAGE: usize = 1_000;
 
 const MOST_VOLUMES: usize = 8;
-
-const CREATE: [&str; 10] =
-    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus", "volumes"];
-const REMOVE: [&str; 1] = ["volumes"];
-const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
 /// The most lines of output that are asked for by number, and how many it is unless something is said.
 const MOST_LINES: u32 = 100_000;
 const LINES: u32 = 100;
 
-const LOGS: [&str; 3] = ["tail", "follow", "timestamps"];
-const BULK: [&str; 2] = ["action", "label"];
-const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
+pub(super) const CREATE: [&str; 10] =
+    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus", "volumes"];
+pub(super) const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
+pub(super) const BULK: [&str; 2] = ["action", "label"];
+pub(super) const REMOVE: [&str; 1] = ["volumes"];
+pub(super) const LOGS: [&str; 3] = ["tail", "follow", "timestamps"];
+pub(super) const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit", "after"];
 
 /// Reads what a new container is to be.
 pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {

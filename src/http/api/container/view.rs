@@ -9,7 +9,9 @@ use rocket::{
     serde::json::Json,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::schema::{ProtocolWord, SignWord, StatusWord, StoppedByWord, VerdictWord};
 use crate::{
     http::{api::date, problem::Problem},
     model::{Port, Status},
@@ -21,42 +23,89 @@ use crate::{
 };
 
 /// A container: the documented members first, then ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Container)]
 pub(super) struct ContainerView {
+    /// What it is doing; `missing`: removed behind Spindown's back.
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    /// Its name with a slash before it.
+    #[schema(pattern = "^/")]
     name: String,
+    /// The connections it reported last, as text; `"0"` while it is down.
+    #[schema(pattern = "^[0-9]+$")]
     active: String,
+    /// The host's port that leads to its port 22, as text; empty while it is down or if there is none.
+    #[schema(pattern = "^[0-9]*$")]
     ssh_port: String,
+    /// As it was named at the creation.
     image: String,
+    /// The engine's id.
     container_id: String,
+    /// Where it is shown.
+    #[schema(pattern = "^/v1/containers/")]
     uri: String,
+    /// The same as `ssh_port` for the lowest other port.
+    #[schema(pattern = "^[0-9]*$")]
     app_port: String,
+    /// Spindown's id.
     id: String,
+    /// All published ports, also while it is down.
     ports: Vec<PortView>,
+    /// The engine it is on.
     host: String,
+    /// Who made it.
     owner: String,
+    /// The labels it was given.
     labels: BTreeMap<String, String>,
+    /// When it was made.
+    #[schema(format = DateTime)]
     created_at: String,
+    /// The last sign of use; null if none is known.
+    #[schema(format = DateTime, required)]
     last_active_at: Option<String>,
+    /// In seconds; null for never.
+    #[schema(required)]
     idle_timeout: Option<u64>,
+    /// When it is due to be stopped if nothing more happens; null if it is not.
+    #[schema(format = DateTime, required)]
     stops_at: Option<String>,
+    /// Who or what brought it down; null while it is up, or if that is not known.
+    #[schema(value_type = Option<StoppedByWord>, required)]
     stopped_by: Option<&'static str>,
+    /// While it is down: what its main process ended with.
+    #[schema(required)]
     exit_code: Option<i64>,
+    /// The SHA-256 fingerprints of its SSH host keys; empty until they are known.
     ssh_host_keys: Vec<String>,
+    /// What it takes of the disk; null until it was measured.
+    #[schema(required)]
     disk: Option<DiskView>,
+    /// The names of its volumes by mount point; empty while it is missing.
     volumes: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Serialize)]
+/// What a container takes of the disk.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DiskUse)]
 struct DiskView {
+    /// What it has written over its image.
     bytes: u64,
+    /// When that was measured.
+    #[schema(format = DateTime)]
     measured_at: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A published port.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Port)]
 struct PortView {
+    /// The port inside.
     container_port: u16,
+    /// The host's port that leads there.
     host_port: u16,
+    /// How.
+    #[schema(value_type = ProtocolWord)]
     protocol: &'static str,
 }
 
@@ -112,17 +161,28 @@ impl<'r> Responder<'r, 'static> for Created {
 }
 
 /// What came of a bulk action for one container.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Outcome)]
 pub(super) struct OutcomeView {
+    /// Spindown's id of the container.
     id: String,
+    /// Its name with a slash before it.
     name: String,
+    /// What it is doing now, or `deleted`; null if it failed.
+    #[schema(required)]
     status: Option<&'static str>,
+    /// Why it failed; null if it did not.
+    #[schema(required)]
     error: Option<RefusalView>,
 }
 
-#[derive(Debug, Serialize)]
+/// Why an action failed for one container.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
 struct RefusalView {
+    /// The status with which it alone would have been answered.
     status: u16,
+    /// What is wrong, for people.
     message: String,
 }
 
@@ -141,32 +201,61 @@ impl From<Outcome> for OutcomeView {
 }
 
 /// Why a container is up or down, and what comes next.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Activity)]
 pub(super) struct ActivityView {
+    /// Spindown's id of the container.
     id: String,
+    /// As shown with the container.
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    /// In seconds; null for never.
+    #[schema(required)]
     idle_timeout: Option<u64>,
+    /// The latest sign of each kind, the latest first.
     evidence: Vec<EvidenceView>,
+    /// What follows from it.
+    #[schema(value_type = VerdictWord)]
     verdict: &'static str,
+    /// In one sentence.
     reason: String,
+    /// When it is due to be stopped if nothing more happens; null if it is not.
+    #[schema(format = DateTime, required)]
     changes_at: Option<String>,
+    /// A stop that failed and is tried again, if there is one.
+    #[schema(required)]
     stop_failures: Option<StopFailuresView>,
 }
 
-#[derive(Debug, Serialize)]
+/// One sign of use, or of life.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Evidence)]
 struct EvidenceView {
+    /// Its kind.
+    #[schema(value_type = SignWord)]
     sign: &'static str,
+    /// Whether it counts as use.
     activity: bool,
+    /// When it was seen.
+    #[schema(format = DateTime)]
     at: String,
+    /// How long ago that is.
     age_seconds: u64,
+    /// Only with a check-in: the number reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+/// A stop that failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StopFailures)]
 struct StopFailuresView {
+    /// Failures in a row.
     count: u32,
+    /// What the last one was.
     message: String,
+    /// When it is tried again.
+    #[schema(format = DateTime)]
     next_try_at: String,
 }
 
