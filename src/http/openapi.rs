@@ -2,8 +2,8 @@
 //! all of them. `page` shows it at `/docs`.
 //!
 //! A route is documented by `#[utoipa::path]` on its handler, with the guards that it has among its `responses` and
-//! [`Refused`] for what else it refuses, and by its name in the `Docs` of its file. A file that is new is named in
-//! [`document`].
+//! `Refused` for what else it refuses, and by its name in the `Docs` of its file. A file that is new is named in
+//! `document`.
 
 mod page;
 mod words;

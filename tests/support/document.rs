@@ -132,8 +132,8 @@ impl Document {
         };
         match body {
             Some(body) if kind == "application/x-ndjson" => {
-                let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-                lines.map(|line| self.validate(&content["schema"], line)).collect()
+                let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                lines.try_for_each(|line| self.validate(&content["schema"], line))
             }
             Some(body) if kind.ends_with("json") => self.validate(&content["schema"], body),
             _ => Ok(()),
