@@ -22,7 +22,7 @@ test: ## Prepare this machine and run every check and test
 	@scripts/image
 	@scripts/test
 
-week: ## Prove the promises over a simulated week with 10,000 containers; takes minutes, SPINDOWN_SEED=… plays one again
+week: ## Prove the promises over a simulated week with 10,000 containers; takes long, SPINDOWN_SEED=… plays one again
 	@cargo nextest run --locked --run-ignored only --no-capture a_week_of_ten_thousand
 
 image: ## Build the sandbox images whose sources have changed
