@@ -1,4 +1,4 @@
-//! A week in the life of ten thousand containers, in minutes: users come and go by the day's rhythm, every container
+//! A week in the life of ten thousand containers: users come and go by the day's rhythm, every container
 //! reports once a minute while it is up, reports get lost, the server is killed and started again, store and engine go
 //! away, hang and come back, the machine is halted and its clock is set.
 //!
@@ -92,7 +92,7 @@ fn a_service_that_does_not_stop_the_idle_is_found_out() {
 }
 
 #[test]
-#[ignore = "takes minutes: make week"]
+#[ignore = "takes long: make week"]
 fn a_week_of_ten_thousand() {
     live(seed(), 10_000, asked("SPINDOWN_DAYS").unwrap_or(7));
 }
