@@ -573,7 +573,8 @@ async fn a_running_container_is_removed(rig: &dyn Rig) {
 }
 
 async fn a_command_that_cannot_be_run_is_unsuitable(rig: &dyn Rig) {
-    let engine = rig.engine();
+    let patient = rig.patient();
+    let engine = patient.as_deref().unwrap_or(rig.engine());
     for (number, command) in ["nonesuch", "/no/such", "/etc/passwd"].into_iter().enumerate() {
         let command = Some(vec![command.to_owned()]);
         let id = engine.create(&Blueprint { command, ..rig.plain(number) }).await.unwrap();
@@ -583,8 +584,8 @@ async fn a_command_that_cannot_be_run_is_unsuitable(rig: &dyn Rig) {
         assert!(matches!(seen.exit_code, Some(126 | 127)), "{seen:?}");
     }
     let command = Some(vec!["sleep".to_owned(), "infinity".to_owned()]);
-    let id = engine.create(&Blueprint { command, ..rig.plain(3) }).await.unwrap();
-    engine.start(&id).await.unwrap();
+    let id = rig.engine().create(&Blueprint { command, ..rig.plain(3) }).await.unwrap();
+    rig.engine().start(&id).await.unwrap();
 }
 
 async fn the_network_is_made_once(rig: &dyn Rig) {

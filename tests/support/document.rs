@@ -54,8 +54,8 @@ impl Document {
         self.json["paths"].as_object().unwrap()
     }
 
-    /// The path of the document that leads where `path` does.
-    pub fn template(&self, path: &str) -> Option<&str> {
+    /// The paths of the document that lead where `path` does. One that names the segment comes before one that takes any.
+    fn templates(&self, path: &str) -> Vec<&str> {
         let segments = |path: &str| path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let given = segments(path.split(['?', '#']).next().unwrap_or_default());
         let fits = |template: &&String| {
@@ -65,18 +65,20 @@ impl Document {
             let agree = parts.iter().zip(&given).all(|(p, g)| p.starts_with('{') || p == g);
             agree && (long || parts.len() == given.len())
         };
-        // One that names the segment comes before one that takes any.
-        self.paths().keys().filter(fits).min_by_key(|template| template.matches('{').count()).map(String::as_str)
+        let mut found: Vec<_> = self.paths().keys().filter(fits).map(String::as_str).collect();
+        found.sort_by_key(|template| template.matches('{').count());
+        found
     }
 
-    /// The methods of a path, as `Allow` tells them.
-    fn methods(&self, template: &str) -> String {
-        let mut methods: Vec<_> =
-            self.paths()[template].as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
+    /// The methods of a path that these lead to, as `Allow` tells them.
+    fn methods(&self, templates: &[&str]) -> String {
+        let methods = templates.iter().flat_map(|template| self.paths()[*template].as_object().unwrap().keys());
+        let mut methods: Vec<_> = methods.map(|m| m.to_uppercase()).collect();
         if methods.iter().any(|m| m == "GET") {
             methods.push("HEAD".to_owned());
         }
         methods.sort_unstable();
+        methods.dedup();
         methods.join(", ")
     }
 
@@ -90,15 +92,17 @@ impl Document {
             Err(format!("not as documented: {method} {path} is answered {status}: {why}\n{headers:?}\n{body}"))
         };
         let body = (method != "HEAD").then_some(body);
-        let Some(template) = self.template(path) else {
+        let templates = self.templates(path);
+        if templates.is_empty() {
             let outcome = if status == 404 { self.is_problem(headers, body) } else { Err("not 404".to_owned()) };
             return outcome.or_else(|why| refused(format!("there is no such path: {why}")));
-        };
+        }
         let name = if method == "HEAD" { "get".to_owned() } else { method.to_lowercase() };
-        let Some(operation) = self.paths()[template].get(&name) else {
-            let allowed = self.methods(template);
+        let operation = templates.iter().find_map(|template| Some((template, self.paths()[*template].get(&name)?)));
+        let Some((template, operation)) = operation else {
+            let allowed = self.methods(&templates);
             if status != 405 || headers.get("allow") != Some(&allowed) {
-                return refused(format!("{template} has {allowed}"));
+                return refused(format!("it has {allowed}"));
             }
             return self.is_problem(headers, body).or_else(refused);
         };

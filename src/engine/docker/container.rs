@@ -19,10 +19,6 @@ use crate::{
     model::{Blueprint, EngineId, EngineState, Error, Kind, Name, Result},
 };
 
-/// How long a command of its own is watched after the first start. The init process starts the command, so the engine
-/// reports success whatever comes of it; a command that is not there ends within milliseconds. Behind an entry point
-/// that does much before, it may end later: then the container is simply seen to have ended, with the same exit code.
-const PROOF: Duration = Duration::from_millis(400);
 /// What an init process, like a shell, ends with when the command cannot be run, or is not there.
 const UNRUNNABLE: [i64; 2] = [126, 127];
 /// How often it is looked whether a removal by somebody else is done.
@@ -91,7 +87,7 @@ async fn cannot_run(docker: &Docker, id: &EngineId) -> bool {
     let options = query::WaitContainerOptions { condition: "not-running".to_owned() };
     let Ok(client) = docker.client() else { return false };
     let mut ended = Box::pin(client.wait_container(id.as_str(), Some(options)));
-    match tokio::time::timeout(PROOF, ended.next()).await {
+    match tokio::time::timeout(docker.deadlines.proof, ended.next()).await {
         Ok(Some(Err(Fault::DockerContainerWaitError { code, .. }))) => UNRUNNABLE.contains(&code),
         _ => false,
     }

@@ -22,6 +22,11 @@ pub struct Deadlines {
     pub files: Duration,
     /// Freezing's end and names: they touch no disk to speak of.
     pub change: Duration,
+    /// How long a command of its own is watched after the first start. The init process starts the command, so the engine
+    /// reports success whatever comes of it; a command that is not there ends within milliseconds. Behind an entry point
+    /// that does much before, or on a busy machine, it may end later: then the container is simply seen to have ended,
+    /// with the same exit code.
+    pub proof: Duration,
     /// Pulling: not the whole of it, but how long nothing may move.
     pub pull: Duration,
     /// Measuring walks all files that a container has written.
@@ -38,6 +43,7 @@ impl Default for Deadlines {
             remove: Duration::from_secs(60),
             files: Duration::from_secs(30),
             change: Duration::from_secs(10),
+            proof: Duration::from_millis(400),
             pull: Duration::from_secs(120),
             measure: Duration::from_secs(60),
         }

@@ -251,6 +251,7 @@ fn impatient() -> Deadlines {
         stop: short,
         remove: short,
         files: short,
+        proof: short,
         change: short,
         pull: short,
         measure: short,

@@ -1,11 +1,15 @@
 //! What the suite needs beside the engine itself: things to make, and hands to do what is not Spindown's to do.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, net::TcpListener, process::Command, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, net::TcpListener, process::Command, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use spindown::{
     clock::SystemClock,
-    engine::{Engine, NetworkSpec, docker::Docker, sim::Sim},
+    engine::{
+        Engine, NetworkSpec,
+        docker::{Deadlines, Docker},
+        sim::Sim,
+    },
     model::{
         Blueprint, Container, ContainerId, DiskSpace, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol,
         RegistryCredentials, VolumeName, birth,
@@ -43,6 +47,11 @@ pub trait Rig: Send + Sync {
     fn blueprint(&self, number: usize) -> Blueprint;
     /// The same for an image that runs just the command.
     fn plain(&self, number: usize) -> Blueprint;
+    /// The same engine, which watches a command for as long as it may take to end on a busy machine; `None` if time does
+    /// not matter to it.
+    fn patient(&self) -> Option<Box<dyn Engine>> {
+        None
+    }
     /// The same for a container that lives until [`Rig::end`].
     fn mortal(&self, number: usize) -> Blueprint;
     /// Lets such a container end by itself with exit code 3.
@@ -176,6 +185,12 @@ impl Rig for DockerRig {
 
     fn plain(&self, number: usize) -> Blueprint {
         Blueprint { image: self.image(PLAIN, "ENTRYPOINT []"), ..self.blueprint(number) }
+    }
+
+    fn patient(&self) -> Option<Box<dyn Engine>> {
+        let docker = Docker::connect(&format!("unix://{SOCKET}"), &self.block.instance()).unwrap();
+        let deadlines = Deadlines { proof: Duration::from_secs(30), ..Deadlines::default() };
+        Some(Box::new(docker.with_deadlines(deadlines)))
     }
 
     fn mortal(&self, number: usize) -> Blueprint {
