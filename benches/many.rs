@@ -1,7 +1,6 @@
 //! Five hundred containers: their list, the server's memory, its start.
 
 use std::{
-    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,13 +34,6 @@ async fn our_list(server: &Server) -> usize {
     let list = request.basic_auth("admin", Some("spindocker")).send().await.unwrap();
     assert_eq!(list.status(), 200);
     list.text().await.unwrap().matches("\"container_id\":").count()
-}
-
-/// The memory of a process that is in use, in MiB.
-fn memory(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
 
 /// Starts a server, and waits until it says that all is well.
@@ -110,7 +102,7 @@ pub async fn measure() -> Vec<Row> {
         assert_eq!(their_list(&engine, &block.instance()).await, MANY);
         theirs.push(begun.elapsed());
     }
-    let memory = memory(server.pid());
+    let memory = server.memory() as f64 / (1 << 20) as f64;
     let start = |what, times: &[Duration]| Row::figure(what, median(times).as_secs_f64() * 1e3, "ms", Aim::None);
     vec![
         Row::speed("list of 500 : the engine's own (times faster)", &ours, &theirs, Aim::AtLeast(50.0)),

@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     process::Stdio,
     sync::{
         Arc,
@@ -58,14 +57,9 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(pid: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let field = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
-        };
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-        Self { memory_kib: field("VmRSS"), descriptors: descriptors as u64, threads: field("Threads") }
+    fn take(server: &Server) -> Self {
+        let (memory, descriptors) = (server.memory(), server.descriptors() as u64);
+        Self { memory_kib: memory >> 10, descriptors, threads: server.threads() }
     }
 }
 
@@ -220,7 +214,6 @@ async fn end_to_end_use_goes_on_and_nothing_grows() {
     let server = Server::try_start(Arc::clone(&block), &settings).unwrap();
     let (key, tally) = (SshKey::make(), Tally::default());
     let soak = Arc::new(Soak { server, key, containers, tally });
-    let pid = soak.server.pid();
     let end = Instant::now() + span;
 
     let callers = (0..CALLERS).map(|_| {
@@ -238,7 +231,7 @@ async fn end_to_end_use_goes_on_and_nothing_grows() {
     let mut told = Instant::now();
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        samples.push(Sample::take(pid));
+        samples.push(Sample::take(&soak.server));
         if told.elapsed() > Duration::from_secs(60) {
             told = Instant::now();
             println!("{:?} left: {:?}", end - told.min(end), samples.last().unwrap());
@@ -256,10 +249,10 @@ async fn end_to_end_use_goes_on_and_nothing_grows() {
     let memory = |samples: &[Sample]| median(samples, |s| s.memory_kib);
     let threads = |samples: &[Sample]| median(samples, |s| s.threads);
     let deadline = Instant::now() + Duration::from_secs(30);
-    while Sample::take(pid).descriptors > baseline + SLACK && Instant::now() < deadline {
+    while Sample::take(&soak.server).descriptors > baseline + SLACK && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let after = Sample::take(pid);
+    let after = Sample::take(&soak.server);
     let tally = &soak.tally;
     println!(
         "{span:?} at {containers} containers: {:?} requests, {:?} created, {:?} check-ins, {:?} seen stopped idle, the \

@@ -139,10 +139,7 @@ impl Spindown {
         let known = self.snapshot.get(id).is_some();
         match engine_id {
             // Of a reset: the container itself is another one.
-            Some(engine_id) if known => match self.engine.remove(engine_id).await {
-                Err(error) if error.kind() != Kind::NotFound => return Err(error),
-                _ => {}
-            },
+            Some(engine_id) if known => self.remove_from_engine(engine_id).await?,
             Some(engine_id) => self.discard(id, engine_id).await?,
             None if known => return Ok(()),
             None => self.forget(id).await?,

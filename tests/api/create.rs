@@ -1,9 +1,6 @@
 //! Creating: what can be asked for, what is seen of it inside, and creates that are repeated or come all at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -26,6 +23,7 @@ use super::{assert_problem, ids, light_image, text, until_known};
 use crate::support::{
     block::IMAGE,
     server::{Answer, Server, SshKey, run},
+    world,
 };
 
 /// Creates with the key.
@@ -197,18 +195,7 @@ async fn repeated_at_the_same_moment_it_is_one_as_well() {
         let key = IdempotencyKey::parse(&format!("key {round}")).unwrap();
         let create = || {
             let (spindown, key) = (Arc::clone(&spindown), key.clone());
-            let wanted = NewContainer {
-                image: "site".to_owned(),
-                name: None,
-                command: None,
-                env: BTreeMap::new(),
-                labels: BTreeMap::new(),
-                authorized_keys: None,
-                idle_timeout: None,
-                memory: None,
-                cpus: None,
-                volumes: Default::default(),
-            };
+            let wanted = NewContainer { image: "site".to_owned(), ..world::wanted() };
             tokio::spawn(
                 async move { spindown.create_container("admin", wanted, Some(&key)).await.unwrap().container.id },
             )

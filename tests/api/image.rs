@@ -56,8 +56,10 @@ async fn an_image_comes_from_a_private_registry_and_the_credentials_stay_nowhere
     let told = lines(&pull(&server, &image, Some(&registry.header())).await);
     assert_eq!(told[0], json!({"status": "pulling"}));
     assert_eq!(told.last().unwrap(), &json!({"status": "done", "image": image}));
-    let loading = told.iter().find(|line| line["status"] == "downloading").unwrap();
-    assert!(loading["layer"].is_string() && loading["total"].as_u64() >= loading["current"].as_u64(), "{loading}");
+    // A layer that comes at once tells nothing of its way.
+    for moving in told.iter().filter(|line| line["current"].is_number()) {
+        assert!(moving["layer"].is_string() && moving["total"].as_u64() >= moving["current"].as_u64(), "{moving}");
+    }
     assert!(told.iter().any(|line| line["status"] == "complete"), "{told:?}");
     assert!(server.get("/v1/images").await.json.as_array().unwrap().contains(&json!(image)));
     // A padding more or less, or the other alphabet, is as good.

@@ -2,11 +2,11 @@
 
 use spindown::{
     clock::{Clock, SystemClock},
-    engine::{Engine, sim::Call},
-    model::{Blueprint, Container, ContainerId, IdleTimeout, Limits, Port, Protocol},
+    engine::sim::Call,
+    model::IdleTimeout,
 };
 
-use crate::support::world::{BEAT, IMAGE, SWEEP, World, minutes};
+use crate::support::world::{BEAT, SWEEP, World, minutes};
 
 const MANY: usize = 5_000;
 
@@ -27,29 +27,9 @@ async fn five_thousand_are_listed_judged_and_heard() {
     .await;
     let network = world.settings.network.clone();
     for (number, address) in network.addresses().take(MANY).enumerate() {
-        let id = ContainerId::from_bits(number as u128);
         // Half of them are idle soon.
         let timeout = IdleTimeout::After(minutes(if number % 2 == 0 { 10 } else { 600 }));
-        let engine_id = world
-            .sim
-            .create(&Blueprint {
-                labels: Container::birth_labels("test", &id, "admin", timeout, &Default::default()),
-                id,
-                name: None,
-                hostname: None,
-                image: IMAGE.to_owned(),
-                command: None,
-                env: Default::default(),
-                ports: vec![Port { container: 8080, host: 20_000 + number as u16, protocol: Protocol::Tcp }],
-                bind: std::net::Ipv4Addr::LOCALHOST.into(),
-                network: network.name.clone(),
-                address,
-                limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
-                volumes: Default::default(),
-            })
-            .await
-            .unwrap();
-        world.sim.start(&engine_id).await.unwrap();
+        world.put_running(number, address, timeout).await;
     }
     timed("all were adopted after", world.service().refresh_all(false)).await.unwrap();
     let listed = timed("listing them", async { world.list() }).await;

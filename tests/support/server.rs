@@ -226,9 +226,19 @@ impl Server {
 
     /// How much of the machine's memory it has, in bytes.
     pub fn memory(&self) -> u64 {
+        self.of_its_process("VmRSS") << 10
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> u64 {
+        self.of_its_process("Threads")
+    }
+
+    /// A figure of the kernel's, of sizes in KiB.
+    fn of_its_process(&self, figure: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// What it has logged.

@@ -14,7 +14,8 @@ use spindown::{
     engine::{Engine, NetworkSpec, sim::Sim},
     firewall::NoFirewall,
     model::{
-        ContainerId, EngineId, EngineState, HostName, IdleTimeout, Image, Limits, Observation, Protocol, Result, Status,
+        Blueprint, Container, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Image, Limits, Observation,
+        Port, Protocol, Result, Status,
     },
     reconcile,
     service::{
@@ -234,6 +235,29 @@ impl World {
     }
 
     /// Makes a container with this timeout.
+    /// A container that runs, made as the service makes one, of which it knows nothing yet.
+    pub async fn put_running(&self, number: usize, address: Ipv4Addr, timeout: IdleTimeout) -> (ContainerId, EngineId) {
+        let id = ContainerId::from_bits(number as u128);
+        let blueprint = Blueprint {
+            labels: Container::birth_labels(&self.settings.instance, &id, "admin", timeout, &BTreeMap::new()),
+            id: id.clone(),
+            name: None,
+            hostname: None,
+            image: IMAGE.to_owned(),
+            command: None,
+            env: BTreeMap::new(),
+            ports: vec![Port { container: 8080, host: 20_000 + number as u16, protocol: Protocol::Tcp }],
+            bind: self.settings.bind,
+            network: self.settings.network.name.clone(),
+            address,
+            limits: self.settings.limits,
+            volumes: BTreeMap::new(),
+        };
+        let engine_id = self.sim.create(&blueprint).await.unwrap();
+        self.sim.start(&engine_id).await.unwrap();
+        (id, engine_id)
+    }
+
     pub async fn create(&self, idle_timeout: &str) -> ContainerId {
         let wanted = NewContainer { idle_timeout: Some(IdleTimeout::parse(idle_timeout).unwrap()), ..wanted() };
         self.service().create_container("admin", wanted, None).await.unwrap().container.id

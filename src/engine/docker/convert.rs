@@ -181,6 +181,8 @@ pub(super) fn available_memory(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -190,6 +192,43 @@ mod tests {
         }
         for bad in ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a b", "a?b", "a%2e", "é", &"a".repeat(600)] {
             assert!(!is_image_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pull_is_told_as_the_engine_tells_it() {
+        let told = |line: serde_json::Value| {
+            let told = progress(serde_json::from_value(line).unwrap())?;
+            Some((told.step, told.layer, told.current, told.total))
+        };
+        let layer = || Some("1526c497e7a6".to_owned());
+        for (line, expected) in [
+            (json!({"status": "Pulling from a/b", "id": "latest"}), Some((PullStep::Pulling, None, None, None))),
+            (json!({"status": "Waiting", "id": "1526c497e7a6"}), Some((PullStep::Waiting, layer(), None, None))),
+            (
+                json!({"status": "Downloading", "id": "1526c497e7a6", "progressDetail": {"current": 5, "total": 9}}),
+                Some((PullStep::Downloading, layer(), Some(5), Some(9))),
+            ),
+            (
+                json!({"status": "Downloading", "id": "1526c497e7a6", "progressDetail": {"current": 5, "total": -1}}),
+                Some((PullStep::Downloading, layer(), Some(5), None)),
+            ),
+            (
+                json!({"status": "Download complete", "id": "1526c497e7a6"}),
+                Some((PullStep::Downloaded, layer(), None, None)),
+            ),
+            (
+                json!({"status": "Extracting", "id": "1526c497e7a6", "progressDetail": {"current": 9, "total": 9}}),
+                Some((PullStep::Extracting, layer(), Some(9), Some(9))),
+            ),
+            (
+                json!({"status": "Already exists", "id": "1526c497e7a6"}),
+                Some((PullStep::Complete, layer(), None, None)),
+            ),
+            (json!({"status": "Digest: sha256:00ff"}), None),
+            (json!({"id": "1526c497e7a6"}), None),
+        ] {
+            assert_eq!(told(line.clone()), expected, "{line}");
         }
     }
 

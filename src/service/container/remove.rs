@@ -73,22 +73,24 @@ impl Spindown {
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
             _ => return Ok(()),
         }
-        match self.engine.remove(&replaced).await {
-            Err(error) if error.kind() != Kind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.remove_from_engine(&replaced).await
     }
 
     /// Removes it from the engine, and what is kept of it. The caller holds its lock.
     pub(in crate::service) async fn discard(&self, id: &ContainerId, engine_id: &EngineId) -> Result<()> {
         // Whoever looks at it meanwhile must not adopt what was there a moment ago.
         let _look = self.looks.lock(id).await;
-        match self.engine.remove(engine_id).await {
-            Err(error) if error.kind() != Kind::NotFound => return Err(error),
-            _ => {}
-        }
+        self.remove_from_engine(engine_id).await?;
         passed(Step::RemoveDone);
         self.forget(id).await
+    }
+
+    /// Sees to it that the engine does not have it.
+    pub(in crate::service) async fn remove_from_engine(&self, engine_id: &EngineId) -> Result<()> {
+        match self.engine.remove(engine_id).await {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets a container that the engine does not have.

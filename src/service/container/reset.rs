@@ -95,10 +95,7 @@ impl Spindown {
         let (id, old) = (&entry.container.id, &entry.container.engine_id);
         let undone = async {
             // As long as the new one may run, the old one must not: who is in use is never removed.
-            match self.engine.remove(new).await {
-                Err(error) if error.kind() != Kind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.remove_from_engine(new).await?;
             if self.snapshot.require(id)?.container.stopping.is_some() {
                 self.withdraw_stop(id).await?;
             }

@@ -32,8 +32,10 @@ pub async fn an_image_is_pulled_and_removed(rig: &dyn Rig) {
     let last = told.last().unwrap();
     assert_eq!(last.step, PullStep::Complete);
     assert!(last.layer.as_ref().is_some_and(|layer| layer.len() == 12), "{told:?}");
-    let loading = told.iter().find(|p| p.step == PullStep::Downloading).unwrap();
-    assert!(loading.current.unwrap() > 0 && loading.total.unwrap() >= loading.current.unwrap(), "{told:?}");
+    // An engine tells of a layer's way what it comes to tell: of a small one perhaps nothing.
+    for moving in told.iter().filter(|p| p.step == PullStep::Downloading) {
+        assert!(moving.current.unwrap() > 0 && moving.total.unwrap() >= moving.current.unwrap(), "{told:?}");
+    }
     assert!(engine.images().await.unwrap().contains(&image));
     assert_eq!(engine.image(&image).await.unwrap().exposed.len(), 1);
     // What is there already is looked for all the same.

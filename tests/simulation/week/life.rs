@@ -11,8 +11,8 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use spindown::{
-    engine::{Engine, sim::Call},
-    model::{Blueprint, Container, ContainerId, IdleTimeout, Limits, Port, Protocol, StoppedBy},
+    engine::sim::Call,
+    model::{IdleTimeout, StoppedBy},
     service::Settings,
 };
 
@@ -21,7 +21,7 @@ use super::{
     truth::{Guest, Met, Sight},
     user::{self, Habit, Move},
 };
-use crate::support::world::{BEAT, GAP, IMAGE, SWEEP, World, minutes};
+use crate::support::world::{BEAT, GAP, SWEEP, World, minutes};
 
 /// One report in so many is lost on its way.
 const LOST: u32 = 30;
@@ -391,25 +391,8 @@ async fn wake(world: &World, guest: &mut Guest, engine_away: bool, rng: &mut Std
 
 /// Makes a container that runs, of which the service knows nothing yet.
 async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng) -> Guest {
-    let id = ContainerId::from_bits(number as u128);
     let timeout: IdleTimeout = user::any_timeout(rng);
-    let blueprint = Blueprint {
-        labels: Container::birth_labels("test", &id, "admin", timeout, &Default::default()),
-        id: id.clone(),
-        name: None,
-        hostname: None,
-        image: IMAGE.to_owned(),
-        command: None,
-        env: Default::default(),
-        ports: vec![Port { container: 8080, host: 20_000 + number as u16, protocol: Protocol::Tcp }],
-        bind: Ipv4Addr::LOCALHOST.into(),
-        network: world.settings.network.name.clone(),
-        address,
-        limits: Limits { memory: 1 << 28, cpus: 0.5, pids: 100, log_size: 1 << 20 },
-        volumes: Default::default(),
-    };
-    let engine_id = world.sim.create(&blueprint).await.unwrap();
-    world.sim.start(&engine_id).await.unwrap();
+    let (id, engine_id) = world.put_running(number, address, timeout).await;
     Guest {
         id,
         engine_id,
