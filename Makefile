@@ -35,7 +35,7 @@ soak: ## Use a server in every way for an hour (SPINDOWN_SOAK=20m), and see that
 	@scripts/soak
 
 week: ## Prove the promises over a simulated week with 10,000 containers; SPINDOWN_SEED=… plays one again
-	@cargo nextest run --locked --run-ignored only --no-capture a_week_of_ten_thousand
+	@cargo nextest run --release --locked --run-ignored only --no-capture a_week_of_ten_thousand
 
 fuzz: ## Run each fuzzer for ten minutes (TIME=seconds)
 	@scripts/fuzz

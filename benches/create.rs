@@ -83,8 +83,7 @@ pub async fn measure() -> Vec<Row> {
     let block = Arc::new(Block::take());
     let server = Server::try_start(Arc::clone(&block), &[]).unwrap();
     let rival = Rival::meet(Arc::new(Block::take())).await;
-    let mute = "FROM spindown/base\\nEXPOSE 8080\\nENTRYPOINT [\"sleep\", \"infinity\"]\\n";
-    let mute = Brew::build(&block, "mute", mute);
+    let mute = mute(&block);
     let key = SshKey::make();
     let with_key = format!("&authorized_keys={}", key.encoded());
     let kinds = [(mute.0.as_str(), 8080, None, ""), (IMAGE, 22, None, ""), (IMAGE, 22, Some(&key.public), &with_key)];
@@ -115,29 +114,51 @@ pub async fn measure() -> Vec<Row> {
     ]
 }
 
+/// An image that serves no SSH.
+fn mute(block: &Arc<Block>) -> Brew {
+    Brew::build(block, "mute", "FROM spindown/base\\nEXPOSE 8080\\nENTRYPOINT [\"sleep\", \"infinity\"]\\n")
+}
+
 pub async fn measure_at_once() -> Vec<Row> {
-    let server = Server::try_start(Arc::new(Block::take()), &settings()).unwrap();
+    let block = Arc::new(Block::take());
+    let server = Server::try_start(Arc::clone(&block), &settings()).unwrap();
     let rival = Rival::meet(Arc::new(Block::take())).await;
-    let body = format!("image={IMAGE}&idle_timeout=never");
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS_AT_ONCE {
-        let begun = Instant::now();
-        let made = join_all((0..AT_ONCE).map(|_| server.post("/v1/containers", &body))).await;
-        ours.push(begun.elapsed());
-        tokio::time::sleep(PAUSE * 3).await;
-        join_all(made.iter().map(|made| async {
-            assert_eq!(made.status, 201, "{:#}", made.json);
-            server.delete(made.json["uri"].as_str().unwrap()).await
-        }))
-        .await;
-        let begun = Instant::now();
-        let made = join_all((0..AT_ONCE).map(|number| rival.command(IMAGE, number).status_of())).await;
-        theirs.push(begun.elapsed());
-        assert!(made.iter().all(|done| *done));
-        tokio::time::sleep(PAUSE * 3).await;
-        rival.clear().await;
+    let mute = mute(&block);
+    let what = ["24 creates at once, no SSH : 24 docker run -d", "24 creates at once : 24 docker run -d"];
+    let mut rows = Vec::new();
+    for (what, image, inside) in [(what[0], mute.0.as_str(), 8080), (what[1], IMAGE, 22)] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS_AT_ONCE {
+            ours.push(ours_at_once(&server, image).await);
+            theirs.push(theirs_at_once(&rival, image, inside).await);
+        }
+        rows.push(Row::times(what, &ours, &theirs, Aim::AtMost(1.0)));
     }
-    vec![Row::times("24 creates at once : 24 docker run -d", &ours, &theirs, Aim::AtMost(1.0))]
+    rows
+}
+
+async fn ours_at_once(server: &Server, image: &str) -> Duration {
+    let body = format!("image={image}&idle_timeout=never");
+    let begun = Instant::now();
+    let made = join_all((0..AT_ONCE).map(|_| server.post("/v1/containers", &body))).await;
+    let took = begun.elapsed();
+    tokio::time::sleep(PAUSE * 3).await;
+    join_all(made.iter().map(|made| async {
+        assert_eq!(made.status, 201, "{:#}", made.json);
+        server.delete(made.json["uri"].as_str().unwrap()).await
+    }))
+    .await;
+    took
+}
+
+async fn theirs_at_once(rival: &Rival, image: &str, inside: u16) -> Duration {
+    let begun = Instant::now();
+    let made = join_all((0..AT_ONCE).map(|number| rival.command(image, inside, number).status_of())).await;
+    let took = begun.elapsed();
+    assert!(made.iter().all(|done| *done));
+    tokio::time::sleep(PAUSE * 3).await;
+    rival.clear().await;
+    took
 }
 
 /// How many starts are let in at once can be tried: `SPINDOWN_STARTS_AT_ONCE=8 make bench ONLY=at-once`.

@@ -56,8 +56,8 @@ impl Rival {
     }
 
     /// `docker run -d` of such a container, as a person would write it.
-    pub fn command(&self, image: &str, number: usize) -> tokio::process::Command {
-        let blueprint = self.blueprint(image, 22, number);
+    pub fn command(&self, image: &str, inside: u16, number: usize) -> tokio::process::Command {
+        let blueprint = self.blueprint(image, inside, number);
         let port = blueprint.ports[0];
         let mut command = tokio::process::Command::new("docker");
         command.args(["run", "-d", "--init", "--network", &blueprint.network]);

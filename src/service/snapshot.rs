@@ -303,7 +303,7 @@ impl Snapshot {
             (true, false) if entry.status() == Status::Running => self.tell(entry, What::CheckInBack),
             _ => {}
         }
-        if before != (entry.container.name.clone(), entry.container.engine_id.clone()) {
+        if (&before.0, &before.1) != (&entry.container.name, &entry.container.engine_id) {
             let container = entry.container.clone();
             index.unlink(id, &before.0, &before.1);
             index.link(&container);

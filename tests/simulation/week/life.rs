@@ -268,7 +268,9 @@ impl Week {
                 self.plan(index, next);
             }
             Move::Come => {
-                if !guest.up && !wake(world, guest, self.engine_away, &mut self.rng).await {
+                // An event that got lost is made up for by the list.
+                let heard_by = if now < self.deaf_until { now + DRIFT + BEAT } else { now };
+                if !guest.up && !wake(world, guest, self.engine_away, heard_by, &mut self.rng).await {
                     self.tally.refused_wakes += 1;
                     let pause = Duration::from_secs(self.rng.random_range(30..300));
                     self.plan(index, now + pause);
@@ -381,8 +383,9 @@ impl Week {
 }
 
 /// Starts a container for its user; answers whether it runs.
-async fn wake(world: &World, guest: &mut Guest, engine_away: bool, rng: &mut StdRng) -> bool {
+async fn wake(world: &World, guest: &mut Guest, engine_away: bool, heard_by: Duration, rng: &mut StdRng) -> bool {
     if rng.random_bool(0.1) && !engine_away {
+        guest.start_heard_by = heard_by;
         return world.sim.start_behind(&guest.engine_id).is_ok();
     }
     // An engine that answers late may have started it all the same.
@@ -404,6 +407,7 @@ async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng
         connected_at: Duration::ZERO,
         visit: 0,
         last_use: Duration::ZERO,
+        start_heard_by: Duration::ZERO,
         unheard: false,
         silent_until: Duration::ZERO,
         ordered: false,

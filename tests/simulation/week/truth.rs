@@ -23,6 +23,8 @@ pub struct Guest {
     pub visit: u32,
     /// When it last was in use and said so, so that the service heard it or would have heard it had it not been away.
     pub last_use: Duration,
+    /// When the service has heard at the latest that it was started behind its back: a start is taken to be as late as that.
+    pub start_heard_by: Duration,
     /// Whether its last report was lost on its way.
     pub unheard: bool,
     /// Until when its reports are lost.
@@ -78,7 +80,7 @@ impl Guest {
 
     /// How much later than its due a container is stopped, or would be if that were now; `None` before it is due.
     pub fn overdue(&self, sight: Sight, now: Duration) -> Option<Duration> {
-        now.checked_sub(self.last_use.max(sight.maybe_blind) + self.timeout?)
+        now.checked_sub(self.last_use.max(self.start_heard_by).max(sight.maybe_blind) + self.timeout?)
     }
 
     /// Whether it should have been stopped by now: one sweep may go by after it was due, and not two.
