@@ -26,7 +26,7 @@ pub use activity::{Activity, CheckIn};
 pub use amount::{format_bytes, parse_cpus, parse_memory};
 pub use blueprint::{Blueprint, File, Limits};
 pub use claim::Claim;
-pub use container::{Container, Status, Stop, StopOrder, StoppedBy, status};
+pub use container::{Container, Removal, Status, Stop, StopOrder, StoppedBy, status};
 pub use disk::{DiskSpace, DiskUse};
 pub use duration::{IdleTimeout, format_duration, parse_duration};
 pub use error::{Error, Kind, Result};

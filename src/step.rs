@@ -26,6 +26,8 @@ pub enum Step {
     RemoveOrdered,
     /// The engine has removed it.
     RemoveDone,
+    /// So are the volumes that were to go with it.
+    RemoveVolumesDone,
     /// Its record is gone.
     RemoveForgotten,
     /// Its ports and address are free.
@@ -48,7 +50,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::CreateBegun,
         Self::CreateClaimed,
         Self::CreateMade,
@@ -60,6 +62,7 @@ impl Step {
         Self::StartDone,
         Self::RemoveOrdered,
         Self::RemoveDone,
+        Self::RemoveVolumesDone,
         Self::RemoveForgotten,
         Self::RemoveReleased,
         Self::ResetMade,
@@ -85,6 +88,7 @@ impl Step {
             Self::StartDone => "start-done",
             Self::RemoveOrdered => "remove-ordered",
             Self::RemoveDone => "remove-done",
+            Self::RemoveVolumesDone => "remove-volumes-done",
             Self::RemoveForgotten => "remove-forgotten",
             Self::RemoveReleased => "remove-released",
             Self::ResetMade => "reset-made",

@@ -1,10 +1,15 @@
 //! The container: what Spindown keeps of it, and how its status follows from that and from what the engine shows.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::{Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, birth};
+use super::{
+    Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, VolumeName, birth,
+};
 
 /// What a container is doing, in Spindown's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +84,13 @@ pub struct StopOrder {
     pub run: Option<OffsetDateTime>,
 }
 
+/// An order to remove a container. Kept in the store, so that whatever cuts a removal off does not leave half of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// The volumes that go with it, unless others use them. Once it is gone the engine cannot tell them any more.
+    pub volumes: BTreeSet<VolumeName>,
+}
+
 /// How a container came down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
@@ -123,8 +135,8 @@ pub struct Container {
     pub stopping: Option<StopOrder>,
     /// How it last came down; `None` while it is up.
     pub stopped: Option<Stop>,
-    /// Whether it is to be removed. Kept in the store, so that whatever cuts a removal off does not leave half of it.
-    pub removing: bool,
+    /// An order to remove it that is not done yet.
+    pub removing: Option<Removal>,
 }
 
 /// The status that follows from an order to stop and from what the engine shows.
@@ -204,7 +216,7 @@ impl Container {
             ssh_host_keys: Vec::new(),
             stopping: None,
             stopped: None,
-            removing: false,
+            removing: None,
         }
     }
 }

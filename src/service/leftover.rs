@@ -9,7 +9,7 @@ use std::{
 use super::{Spindown, Unpoisoned};
 use crate::{
     engine::Listed,
-    model::{Claim, ContainerId, EngineId, EngineState, Kind, Observation, Result},
+    model::{Claim, ContainerId, EngineId, EngineState, Kind, Observation, Removal, Result},
     policy::succession::{self, Candidate},
     step::{Step, passed},
 };
@@ -140,7 +140,7 @@ impl Spindown {
         match engine_id {
             // Of a reset: the container itself is another one.
             Some(engine_id) if known => self.remove_from_engine(engine_id).await?,
-            Some(engine_id) => self.discard(id, engine_id).await?,
+            Some(engine_id) => self.discard(id, engine_id, &Removal::default()).await?,
             None if known => return Ok(()),
             None => self.forget(id).await?,
         }

@@ -90,7 +90,7 @@ impl Entry {
     }
 
     pub(super) fn status(&self) -> Status {
-        let ordered_down = self.container.stopping.is_some() || self.container.removing;
+        let ordered_down = self.container.stopping.is_some() || self.container.removing.is_some();
         status(ordered_down, self.seen.as_ref().map(|s| s.state))
     }
 

@@ -11,7 +11,7 @@ use time::{OffsetDateTime, UtcOffset, serde::rfc3339};
 use super::Attempt;
 use crate::model::{
     Activity, CheckIn, Claim, Container, ContainerId, EngineId, Error, HostName, IdleTimeout, Kind, Name, Port,
-    Protocol, Result, Stop, StopOrder, StoppedBy,
+    Protocol, Removal, Result, Stop, StopOrder, StoppedBy, VolumeName,
 };
 
 /// The version that this Spindown writes, and the newest that it reads.
@@ -159,6 +159,8 @@ pub(super) struct ContainerRecord {
     stopped: Option<StopRecord>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     removing: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removing_volumes: Vec<String>,
 }
 
 impl Kept for Container {
@@ -189,7 +191,8 @@ impl Kept for Container {
             ssh_host_keys: self.ssh_host_keys.clone(),
             stopping: self.stopping.map(|s| stop(s.by, s.at, true, s.run)),
             stopped: self.stopped.map(|s| stop(s.by, s.at, s.ordered, None)),
-            removing: self.removing,
+            removing: self.removing.is_some(),
+            removing_volumes: self.removing.iter().flat_map(|r| &r.volumes).map(ToString::to_string).collect(),
         }
     }
 
@@ -221,7 +224,12 @@ impl Kept for Container {
                 .stopped
                 .map(|s| Ok::<_, Error>(Stop { by: by(&s.by)?, at: s.at, ordered: s.ordered }))
                 .transpose()?,
-            removing: r.removing,
+            removing: match r.removing {
+                false => None,
+                true => Some(Removal {
+                    volumes: r.removing_volumes.iter().map(|name| VolumeName::parse(name)).collect::<Result<_>>()?,
+                }),
+            },
         })
     }
 }

@@ -41,7 +41,7 @@ fn deeds(step: Step) -> &'static [Deed] {
         StopOrdered | StopDone => &[Deed::Stop, Deed::IdleStop],
         StartDone => &[Deed::Start],
         RemoveOrdered => &[Deed::Remove],
-        RemoveDone | RemoveForgotten | RemoveReleased => &[Deed::Remove, Deed::FailingCreate],
+        RemoveDone | RemoveVolumesDone | RemoveForgotten | RemoveReleased => &[Deed::Remove, Deed::FailingCreate],
         ResetMade | ResetKeysPut | ResetOldStopped | ResetStarted | ResetTakenUp | ResetOldRemoved | ResetRenamed => {
             &[Deed::Reset]
         }
@@ -188,11 +188,16 @@ impl Case {
                 self.is_all_there_is(&server, &made).await;
             }
             Deed::Remove => {
-                let made = self.create(&server).await.json;
-                self.die(&mut server, Method::DELETE, &path(&made), "").await;
+                let home = format!("{}-kill-home", self.block.instance());
+                let made = server
+                    .post("/v1/containers", &format!("{}&volumes=%2Fhome%2Fstudent%3D{home}", self.form))
+                    .await
+                    .json;
+                self.die(&mut server, Method::DELETE, &format!("{}?volumes=true", path(&made)), "").await;
                 let server = revive(server);
-                assert_eq!(server.get(&path(&made)).await.status, 404);
                 assert!(agreed(&server).await.is_empty());
+                assert_eq!(server.get(&path(&made)).await.status, 404);
+                assert_eq!(run("docker", &["volume", "ls", "-q", "--filter", &format!("name={home}")]), "");
                 let made = self.create(&server).await;
                 assert_eq!(made.status, 201, "{:#}", made.json);
                 self.is_all_there_is(&server, &made.json).await;

@@ -12,7 +12,7 @@ use super::{AuthorizedKeys, Report, start::SSH_PATIENCE};
 use crate::{
     model::{
         Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port,
-        Result, Volumes,
+        Removal, Result, Volumes,
     },
     policy::placement,
     service::{Spindown, Unpoisoned},
@@ -202,7 +202,7 @@ impl Spindown {
                     passed(Step::CreateTakenUp);
                     return Ok(());
                 };
-                (failure, self.discard(id, &engine_id).await)
+                (failure, self.discard(id, &engine_id, &Removal::default()).await)
             }
             Err(error) => ((error, None), self.forget(id).await),
         };

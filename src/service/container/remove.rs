@@ -2,7 +2,7 @@
 //! this order, so that whatever stops us half-way leaves something that can be removed again.
 
 use crate::{
-    model::{Container, ContainerId, EngineId, Error, Kind, Result},
+    model::{Container, ContainerId, EngineId, Error, Kind, Removal, Result},
     policy::succession,
     service::{Spindown, snapshot::Entry},
     step::{Step, passed},
@@ -22,22 +22,20 @@ impl Spindown {
         // A removal may take long, so an engine that hangs is found out first.
         self.engine.ping().await?;
         // What cannot be written down is not begun.
-        self.amend(&id, |container| container.removing = true).await?;
+        let mut removal = entry.container.removing.clone().unwrap_or_default();
+        if volumes && let Some(seen) = &entry.seen {
+            removal.volumes.extend(seen.volumes.values().cloned());
+        }
+        self.amend(&id, |container| container.removing = Some(removal.clone())).await?;
         passed(Step::RemoveOrdered);
-        if let Err(error) = self.remove_with_the_replaced(&entry).await {
+        if let Err(error) = self.remove_with_the_replaced(&entry, &removal).await {
             // Whoever is told that it failed may go on using it.
             if self.engine.inspect(engine_id).await.is_ok() {
-                let _ = self.amend(&id, |container| container.removing = false).await;
+                let _ = self.amend(&id, |container| container.removing = None).await;
             }
             return Err(error);
         }
         tracing::info!(container = %id, "container removed");
-        let held = entry.seen.map(|seen| seen.volumes).unwrap_or_default();
-        for volume in held.into_values().filter(|_| volumes) {
-            if self.engine.remove_volume(&volume).await? {
-                tracing::info!(container = %id, %volume, "volume removed");
-            }
-        }
         Ok(())
     }
 
@@ -45,13 +43,14 @@ impl Spindown {
     pub(in crate::service) async fn finish_removals(&self) {
         let ordered: Vec<_> = {
             let snapshot = self.snapshot.read();
-            snapshot.entries().filter(|e| e.container.removing).map(|e| e.container.id.clone()).collect()
+            snapshot.entries().filter(|e| e.container.removing.is_some()).map(|e| e.container.id.clone()).collect()
         };
         for id in ordered {
             // Somebody is at it.
             let Some(_lock) = self.locks.try_lock(&id) else { continue };
-            let Some(entry) = self.snapshot.get(&id).filter(|e| e.container.removing) else { continue };
-            match self.remove_with_the_replaced(&entry).await {
+            let Some(entry) = self.snapshot.get(&id) else { continue };
+            let Some(removal) = &entry.container.removing else { continue };
+            match self.remove_with_the_replaced(&entry, removal).await {
                 Ok(()) => tracing::info!(container = %id, "container removed, as ordered before"),
                 Err(error) => tracing::warn!(container = %id, error = error.message(), "a removal is not done yet"),
             }
@@ -59,9 +58,9 @@ impl Spindown {
     }
 
     /// Removes it, and what a reset has left of the one before: that would be taken for the container again.
-    async fn remove_with_the_replaced(&self, entry: &Entry) -> Result<()> {
+    async fn remove_with_the_replaced(&self, entry: &Entry, removal: &Removal) -> Result<()> {
         self.remove_replaced(entry).await?;
-        self.discard(&entry.container.id, &entry.container.engine_id).await
+        self.discard(&entry.container.id, &entry.container.engine_id, removal).await
     }
 
     /// Removes the one at the engine whose place this one has taken, if it is still there.
@@ -76,12 +75,23 @@ impl Spindown {
         self.remove_from_engine(&replaced).await
     }
 
-    /// Removes it from the engine, and what is kept of it. The caller holds its lock.
-    pub(in crate::service) async fn discard(&self, id: &ContainerId, engine_id: &EngineId) -> Result<()> {
+    /// Removes it from the engine, with what is to go with it, and then what is kept of it. The caller holds its lock.
+    pub(in crate::service) async fn discard(
+        &self,
+        id: &ContainerId,
+        engine_id: &EngineId,
+        removal: &Removal,
+    ) -> Result<()> {
         // Whoever looks at it meanwhile must not adopt what was there a moment ago.
         let _look = self.looks.lock(id).await;
         self.remove_from_engine(engine_id).await?;
         passed(Step::RemoveDone);
+        for volume in &removal.volumes {
+            if self.engine.remove_volume(volume).await? {
+                tracing::info!(container = %id, %volume, "volume removed");
+            }
+        }
+        passed(Step::RemoveVolumesDone);
         self.forget(id).await
     }
 
@@ -107,7 +117,7 @@ impl Spindown {
 
 /// Refuses a container that is being removed: the order stands, whatever keeps it from being carried out.
 pub(super) fn unless_removing(container: &Container) -> Result<()> {
-    if !container.removing {
+    if container.removing.is_none() {
         return Ok(());
     }
     Err(Error::conflict(format!("container \"{}\" is being deleted: repeat DELETE until it is gone", container.name)))

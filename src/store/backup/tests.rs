@@ -30,7 +30,7 @@ fn contents() -> Contents {
         ssh_host_keys: Vec::new(),
         stopping: None,
         stopped: None,
-        removing: false,
+        removing: None,
     };
     Contents {
         containers: vec![container],

@@ -39,7 +39,7 @@ fn container() -> impl Strategy<Value = Container> {
         collection::vec(any::<String>(), 0..3),
         option::of((by(), date(), option::of(date()))),
         option::of((by(), date(), any::<bool>())),
-        any::<bool>(),
+        option::of(collection::btree_set("[a-zA-Z0-9][a-zA-Z0-9_.-]{1,20}", 0..3)),
     );
     (named, held, lived).prop_map(|((id, version, host, engine, name, image), held, lived)| Container {
         id,
@@ -57,7 +57,9 @@ fn container() -> impl Strategy<Value = Container> {
         ssh_host_keys: lived.1,
         stopping: lived.2.map(|(by, at, run)| StopOrder { by, at, run }),
         stopped: lived.3.map(|(by, at, ordered)| Stop { by, at, ordered }),
-        removing: lived.4,
+        removing: lived
+            .4
+            .map(|volumes| Removal { volumes: volumes.iter().map(|name| VolumeName::parse(name).unwrap()).collect() }),
     })
 }
 

@@ -78,7 +78,7 @@ pub async fn a_container_comes_back_as_it_was_put(on: &Fixture) {
     bare.ports.clear();
     bare.labels.clear();
     bare.ssh_host_keys.clear();
-    (bare.address, bare.stopping, bare.stopped, bare.removing) = (None, None, None, false);
+    (bare.address, bare.stopping, bare.stopped, bare.removing) = (None, None, None, None);
     bare.idle_timeout = IdleTimeout::Never;
     for container in [&mut bare, &mut full.clone()] {
         container.version = on.store(0).put_container(container).await.unwrap();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use spindown::{
     model::{
-        Activity, CheckIn, Container, ContainerId, EngineId, HostName, IdleTimeout, Name, Port, Protocol, Stop,
-        StopOrder, StoppedBy,
+        Activity, CheckIn, Container, ContainerId, EngineId, HostName, IdleTimeout, Name, Port, Protocol, Removal,
+        Stop, StopOrder, StoppedBy, VolumeName,
     },
     store::Attempt,
 };
@@ -39,7 +39,7 @@ pub fn container(n: u64) -> Container {
         ssh_host_keys: vec!["SHA256:abc".into()],
         stopping: Some(StopOrder { by: StoppedBy::User, at: DATE, run: Some(DATE) }),
         stopped: Some(Stop { by: StoppedBy::Host, at: DATE, ordered: false }),
-        removing: true,
+        removing: Some(Removal { volumes: [VolumeName::parse("home").unwrap()].into() }),
     }
 }
 
