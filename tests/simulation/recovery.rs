@@ -1,13 +1,16 @@
 //! Stories of crashes, outages and clocks that are wrong: nobody is stopped for them, and nothing is forgotten over them.
 
+use std::collections::BTreeMap;
+
 use spindown::{
     engine::sim::Call,
-    model::{Error, Kind, Status, StoppedBy},
+    model::{Error, Kind, MountPoint, Status, StoppedBy, VolumeName},
+    service::container::NewContainer,
 };
 
 use crate::support::{
     memory::{Access, Fault},
-    world::{BEAT, GAP, SWEEP, World, minutes},
+    world::{BEAT, GAP, SWEEP, World, minutes, wanted},
 };
 
 fn fault() -> Error {
@@ -285,4 +288,22 @@ async fn those_who_change_one_container_do_not_wait_for_each_other_for_ever() {
     world.sim.resume();
     world.settle().await;
     world.order_start(&id).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_cannot_be_removed_now_is_removed_later() {
+    let mut world = World::new().await;
+    let home = VolumeName::parse("ada-home").unwrap();
+    let volumes = BTreeMap::from([(MountPoint::parse("/home/student").unwrap(), home.clone())]);
+    let made = world.service().create_container("admin", NewContainer { volumes, ..wanted() }, None).await.unwrap();
+    let id = made.container.id;
+    world.sim.fail_next(Call::RemoveVolume, fault());
+    let error = world.service().remove_container(id.as_str(), true).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+    // The engine has the container no more, and could not tell what was mounted in it.
+    assert!(world.seen(&id).await.is_none() && world.sim.has_volume(&home));
+    world.restart().await;
+    world.pass(minutes(3)).await;
+    assert_eq!(world.find(&id).unwrap_err().kind(), Kind::NotFound);
+    assert!(!world.sim.has_volume(&home));
 }
