@@ -111,7 +111,7 @@ pub(in crate::http) struct Docs;
 /// From where on events are read, as the document tells it.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "described, and never made")]
+#[expect(dead_code, reason = "described, and never made")]
 struct EventsQuery {
     /// The number of an event: what happened since comes first. Without it only what happens from now on.
     after: Option<u64>,

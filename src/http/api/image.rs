@@ -50,7 +50,7 @@ type Lines = (ContentType, ByteStream<BoxStream<'static, String>>);
 /// The image that is to be pulled, as the document tells it.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "described, and never made")]
+#[expect(dead_code, reason = "described, and never made")]
 struct PullRequest {
     /// Its name; without a tag `latest` is meant.
     #[schema(examples("spindown/ssh"), min_length = 1, max_length = 255)]
@@ -59,7 +59,6 @@ struct PullRequest {
 
 /// A line of a pull, as the document tells it.
 #[derive(Serialize, ToSchema)]
-#[allow(dead_code, reason = "described, and never made")]
 struct PullLine<'a> {
     /// What is being done; at last `done` or `failed`.
     status: &'static str,

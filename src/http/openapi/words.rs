@@ -1,5 +1,5 @@
 //! How fields may be written, for the document: `http::fields` reads them. Nothing is ever read into these types.
-#![allow(dead_code, reason = "described, and never made")]
+#![expect(dead_code, reason = "described, and never made")]
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! The fields of `input` and the words of `view`, for the document. Nothing is ever read into these types; the tests
 //! hold them to `input` and to the model.
-#![allow(dead_code, reason = "described, and never made")]
+#![expect(dead_code, reason = "described, and never made")]
 
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
