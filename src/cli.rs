@@ -2,6 +2,7 @@
 
 mod adapters;
 mod backup;
+mod carry;
 mod config;
 mod doctor;
 mod password;
@@ -62,6 +63,13 @@ enum Verb {
         /// The file, which must not be there yet.
         file: PathBuf,
     },
+    /// Carry the connections that woke a container. A server starts this by itself where no unit has.
+    ///
+    /// It ends when nothing is carried and no server is connected to it. To end a server does not end it.
+    Carry {
+        /// The socket on which servers hand over connections: carrier-1.sock in the data folder.
+        socket: PathBuf,
+    },
     /// Print the effective configuration, secrets masked.
     Config,
     /// Read a password from standard input and print its hash for spindown.auth.password_hash.
@@ -81,6 +89,7 @@ impl CommandLine {
             Verb::Backup { file } => backup::backup(&file).await?,
             Verb::Restore { file, replace } => backup::restore(&file, replace).await?,
             Verb::SetAside { file } => backup::set_aside(&file).await?,
+            Verb::Carry { socket } => carry::carry(&socket).await?,
             Verb::Config => config::print()?,
             Verb::HashPassword { check: None } => password::hash()?,
             Verb::HashPassword { check: Some(file) } => password::check(&file)?,

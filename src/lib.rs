@@ -4,6 +4,7 @@
 //! what is asked of the outside, with their adapters. [`service`] brings them together, one noun a file; [`reconcile`]
 //! calls it on timers and signals, [`http`] for whoever calls. This file assembles a [`Server`] from adapters.
 
+pub mod carrier;
 pub mod clock;
 pub mod config;
 pub mod engine;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod api;
+mod carrier;
 mod contract;
 mod docs;
 mod end_to_end;

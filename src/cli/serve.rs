@@ -49,7 +49,7 @@ async fn end(server: Server) -> Result<()> {
 
 /// Takes as many descriptors as the machine grants. Every connection needs one, check-ins and calls of the engine too, and
 /// a shell grants a thousand unless it is asked for more.
-fn allow_descriptors() {
+pub(super) fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, limit = limit.current, "no more descriptors may be had");
@@ -63,7 +63,7 @@ const WRITES_REQUESTS: &str = "rocket::server=error";
 const NOISE: &str = "rocket=off,_=off,tokio_cron_scheduler=warn";
 
 /// Human on a terminal, JSON otherwise.
-fn log_to_stderr() {
+pub(super) fn log_to_stderr() {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let filter = EnvFilter::try_new(format!("{NOISE},{wanted},{WRITES_REQUESTS}"))
         .ok()

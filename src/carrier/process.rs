@@ -1,0 +1,188 @@
+//! The carrier's process: takes connections from servers on a Unix socket and carries them until they have ended. It ends
+//! itself when it carries none and no server is there.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSliceMut},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, sync::watch};
+use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener, ancillary::OwnedAncillaryMessage};
+
+use super::{
+    copy::{Traffic, carry},
+    message::{Answer, Carried, LONGEST, PAGE, Passage, Request},
+};
+use crate::model::{Error, Result};
+
+/// How long a carrier that has nothing to do waits for a server: one may be on its way to being started again.
+pub const REST: Duration = Duration::from_secs(10);
+/// The most that is carried at once: each takes six descriptors.
+const MOST: usize = 10_000;
+/// Room for two descriptors beside a packet, and to spare.
+const ANCILLARY: usize = 128;
+
+/// What is being carried.
+#[derive(Default)]
+struct Load {
+    next: AtomicU64,
+    passages: Mutex<BTreeMap<u64, (Passage, Arc<Traffic>)>>,
+}
+
+impl Load {
+    fn passages(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (Passage, Arc<Traffic>)>> {
+        // Whoever held it left nothing half done.
+        self.passages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn after(&self, number: u64) -> Vec<Carried> {
+        let passages = self.passages();
+        let told = passages.range(number + 1..).take(PAGE).map(|(number, (passage, traffic))| Carried {
+            number: *number,
+            passage: passage.clone(),
+            received: traffic.received.load(Ordering::Relaxed),
+            sent: traffic.sent.load(Ordering::Relaxed),
+        });
+        told.collect()
+    }
+}
+
+/// Something that keeps the process from ending, counted: a server that is connected, or a connection that is carried.
+struct Reason(Arc<watch::Sender<usize>>);
+
+impl Reason {
+    fn new(reasons: &Arc<watch::Sender<usize>>) -> Self {
+        reasons.send_modify(|count| *count += 1);
+        Self(Arc::clone(reasons))
+    }
+}
+
+impl Drop for Reason {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Carries until there has been nothing to do for `rest`.
+///
+/// # Errors
+/// `Conflict` if it cannot listen at `socket`, or another carrier does.
+pub async fn run(socket: &Path, rest: Duration) -> Result<()> {
+    let mut listener = listen(socket).await?;
+    let load = Arc::new(Load::default());
+    let reasons = Arc::new(watch::Sender::new(0_usize));
+    let mut count = reasons.subscribe();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(server) => {
+                    let reason = Reason::new(&reasons);
+                    tokio::spawn(serve(server, Arc::clone(&load), reason));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a server could not be answered");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            () = idle(&mut count, rest) => break,
+        }
+    }
+    // A server that connects from here on is refused, and starts another.
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+/// Returns when there has been no reason to go on for `rest`.
+async fn idle(count: &mut watch::Receiver<usize>, rest: Duration) {
+    loop {
+        // The sender lives as long as the process.
+        let _ = count.wait_for(|count| *count == 0).await;
+        if tokio::time::timeout(rest, count.wait_for(|count| *count > 0)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn listen(socket: &Path) -> Result<UnixSeqpacketListener> {
+    if UnixSeqpacket::connect(socket).await.is_ok() {
+        return Err(Error::conflict(format!("a carrier listens at {} already", socket.display())));
+    }
+    let at = |error: io::Error| Error::conflict(format!("cannot listen at {}: {error}", socket.display()));
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+        _ => {}
+    }
+    UnixSeqpacketListener::bind(socket).map_err(at)
+}
+
+/// Answers one server until it goes.
+async fn serve(server: UnixSeqpacket, load: Arc<Load>, reason: Reason) {
+    let mut packet = vec![0; LONGEST];
+    loop {
+        let mut ancillary = [0; ANCILLARY];
+        let received = {
+            let mut room = [IoSliceMut::new(&mut packet)];
+            server.recv_vectored_with_ancillary(&mut room, &mut ancillary).await
+        };
+        let Ok((packet_read, messages)) = received else { return };
+        let length = packet_read.bytes_read();
+        if length == 0 {
+            return;
+        }
+        let descriptors: Vec<OwnedFd> = messages
+            .into_messages()
+            .filter_map(|message| match message {
+                OwnedAncillaryMessage::FileDescriptors(found) => Some(found.collect::<Vec<_>>()),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let answer = match serde_json::from_slice(&packet[..length]) {
+            Ok(Request::Carry(passage)) => take(passage, descriptors, &load, &reason),
+            Ok(Request::List { after }) => Answer::Carried(load.after(after)),
+            Err(error) => Answer::Refused(format!("not understood: {error}")),
+        };
+        let Ok(answer) = serde_json::to_vec(&answer) else { return };
+        if server.send(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Begins to carry. What is refused is dropped, and so ends.
+fn take(passage: Passage, descriptors: Vec<OwnedFd>, load: &Arc<Load>, reason: &Reason) -> Answer {
+    let Ok([client, container]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+        return Answer::Refused("a connection comes with two descriptors".to_owned());
+    };
+    if load.passages().len() >= MOST {
+        return Answer::Refused(format!("{MOST} connections are carried already"));
+    }
+    let (client, container) = match (stream(client), stream(container)) {
+        (Ok(client), Ok(container)) => (client, container),
+        (Err(error), _) | (_, Err(error)) => return Answer::Refused(error.to_string()),
+    };
+    let (load, reason) = (Arc::clone(load), Reason::new(&reason.0));
+    let (number, traffic) = (load.next.fetch_add(1, Ordering::Relaxed) + 1, Arc::new(Traffic::default()));
+    load.passages().insert(number, (passage, Arc::clone(&traffic)));
+    tokio::spawn(async move {
+        if let Err(error) = carry(&client, &container, &traffic).await {
+            tracing::debug!(%error, "a carried connection broke off");
+        }
+        load.passages().remove(&number);
+        drop(reason);
+    });
+    Answer::Taken
+}
+
+fn stream(descriptor: OwnedFd) -> io::Result<TcpStream> {
+    let stream = std::net::TcpStream::from(descriptor);
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
