@@ -1,7 +1,9 @@
-//! Our nftables tables: what containers may reach. `rules` writes them down, `nft` applies them to the kernel.
+//! Our nftables tables: what containers may reach, and which ports are asleep. `rules` writes them down, `nft` applies them to the kernel.
 
 pub mod nft;
 pub mod rules;
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
@@ -12,6 +14,10 @@ use crate::model::Result;
 pub trait Firewall: Send + Sync {
     /// Puts the rules in place if they are not as they should be; answers whether it had to.
     async fn ensure(&self) -> Result<bool>;
+
+    /// Sends connections for these ports of the host to the door, and for no others; TCP only. It holds when this returns,
+    /// and [`Firewall::ensure`] puts it back like the rules.
+    async fn divert(&self, ports: &BTreeSet<u16>) -> Result<()>;
 
     /// Takes all of them away.
     async fn remove(&self) -> Result<()>;
@@ -25,6 +31,10 @@ pub struct NoFirewall;
 impl Firewall for NoFirewall {
     async fn ensure(&self) -> Result<bool> {
         Ok(false)
+    }
+
+    async fn divert(&self, _ports: &BTreeSet<u16>) -> Result<()> {
+        Ok(())
     }
 
     async fn remove(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 //! from where it may, so that none fails for a reason of its own.
 #![expect(clippy::disallowed_methods, reason = "they measure how long the real thing takes")]
 
+mod door;
 pub mod yard;
 
 use std::{
@@ -503,6 +504,7 @@ async fn an_nft_that_is_missing_mute_or_not_allowed_is_unavailable() {
         gateway: Ipv4Addr::new(10, 99, 255, 1),
         check_in_port: 80,
         subnet: "10.99.255.0/24".parse().unwrap(),
+        door: None,
     };
     let script = |name: &str, text: &str| {
         let path = folder.path().join(name);

@@ -42,5 +42,6 @@ pub(super) fn rules(loaded: &Loaded) -> Rules {
         gateway: network.gateway(),
         check_in_port: loaded.config.check_in.port,
         subnet: network.subnet,
+        door: None,
     }
 }

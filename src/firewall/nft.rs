@@ -1,7 +1,7 @@
 //! The rules in the kernel, by the command `nft`: applied in one transaction, looked at, taken away. What they say is
 //! `rules`'; when to look is the reconciler's.
 
-use std::{io::ErrorKind, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, io::ErrorKind, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
@@ -34,6 +34,8 @@ struct Known {
     /// What was applied, and how the kernel showed it right after: `nft` writes things in its own way, so only its own
     /// listings can be compared.
     applied: Option<(String, String)>,
+    /// The ports that are to be asleep.
+    asleep: BTreeSet<u16>,
 }
 
 /// Why a call of `nft` came to nothing.
@@ -48,7 +50,7 @@ impl Nft {
     /// The firewall of these rules. Nothing is applied yet. `Invalid` if they cannot be written down.
     pub fn new(rules: Rules) -> Result<Self> {
         rules.check()?;
-        let known = Mutex::new(Known { frames: Frames::Named, applied: None });
+        let known = Mutex::new(Known { frames: Frames::Named, applied: None, asleep: BTreeSet::new() });
         Ok(Self { rules, program: PathBuf::from("nft"), known })
     }
 
@@ -73,17 +75,17 @@ impl Nft {
     /// Replaces whatever is there, and notes how that looks.
     async fn apply(&self, known: &mut Known, uplinks: &[String]) -> Result<()> {
         known.applied = None;
-        let mut text = self.rules.text(uplinks, known.frames);
-        let mut outcome = self.call(&text).await;
+        let mut outcome = self.call(&self.rules.text(uplinks, known.frames, &known.asleep)).await;
         if known.frames == Frames::Named && matches!(outcome, Err(Failure::Refused(_))) {
-            text = self.rules.text(uplinks, Frames::Addressed);
-            outcome = self.call(&text).await;
+            outcome = self.call(&self.rules.text(uplinks, Frames::Addressed, &known.asleep)).await;
             if outcome.is_ok() {
                 tracing::info!("the kernel cannot tell bridges by name: frames between containers are told by address");
                 known.frames = Frames::Addressed;
             }
         }
         outcome.map_err(Failure::into_error)?;
+        // Which ports are asleep changes all the time, and is compared by itself.
+        let text = self.rules.text(uplinks, known.frames, &BTreeSet::new());
         let listing = self.listing().await.map_err(Failure::into_error)?;
         // Somebody may have been there between the two calls: what he left must not be taken for ours.
         if rules::size(&listing) != rules::size(&text) {
@@ -100,12 +102,26 @@ impl Nft {
         Ok(inet + &bridge)
     }
 
-    /// Runs `nft` on a script and answers what it wrote.
+    /// The ports that are asleep now; none without a door.
+    async fn asleep(&self) -> Result<BTreeSet<u16>, Failure> {
+        if self.rules.door.is_none() {
+            return Ok(BTreeSet::new());
+        }
+        Ok(rules::elements(&self.run(&["--numeric"], &self.rules.question_asleep()).await?))
+    }
+
+    /// Runs a script. Numbers for names, no counts, no elements: what is listed changes only when somebody changes the
+    /// rules.
     async fn call(&self, script: &str) -> Result<String, Failure> {
+        self.run(&["--numeric", "--stateless", "--terse"], script).await
+    }
+
+    /// Runs `nft` on a script and answers what it wrote.
+    async fn run(&self, options: &[&str], script: &str) -> Result<String, Failure> {
         let path = std::env::var("PATH").unwrap_or_default();
-        // Numbers for names, no counts, no elements: what is left changes only when somebody changes the rules.
         let mut child = Command::new(&self.program)
-            .args(["--numeric", "--stateless", "--terse", "--file", "-"])
+            .args(options)
+            .args(["--file", "-"])
             .env("PATH", format!("{path}:{FOLDERS}"))
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
@@ -155,10 +171,10 @@ impl Firewall for Nft {
         let mut known = self.known.lock().await;
         let uplinks = uplinks();
         if let Some((text, listing)) = &known.applied
-            && *text == self.rules.text(&uplinks, known.frames)
+            && *text == self.rules.text(&uplinks, known.frames, &BTreeSet::new())
         {
-            match self.listing().await {
-                Ok(present) if present == *listing => return Ok(false),
+            match tokio::try_join!(self.listing(), self.asleep()) {
+                Ok((rules, asleep)) if rules == *listing && asleep == known.asleep => return Ok(false),
                 // A table that is gone cannot be listed.
                 Ok(_) | Err(Failure::Refused(_)) => {}
                 Err(Failure::Broken(error)) => return Err(error),
@@ -166,6 +182,22 @@ impl Firewall for Nft {
         }
         self.apply(&mut known, &uplinks).await?;
         Ok(true)
+    }
+
+    async fn divert(&self, ports: &BTreeSet<u16>) -> Result<()> {
+        let mut known = self.known.lock().await;
+        let change = self.rules.change(&known.asleep, ports);
+        if self.rules.door.is_none() || change.is_empty() {
+            return Ok(());
+        }
+        // Whatever becomes of this call: that is what holds from here on, and `ensure` sees to it.
+        known.asleep = ports.clone();
+        match self.call(&change).await {
+            Ok(_) => Ok(()),
+            // Somebody has been at the set, or at the table.
+            Err(Failure::Refused(_)) => self.apply(&mut known, &uplinks()).await,
+            Err(Failure::Broken(error)) => Err(error),
+        }
     }
 
     async fn remove(&self) -> Result<()> {

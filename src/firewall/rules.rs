@@ -9,11 +9,15 @@
 //! No rule lets a packet pass for being part of an established connection alone, save the answers to what others
 //! began. A connection that a container made while the rules were gone ends when they are back.
 //!
-//! The door will need more in the same tables. What it adds belongs in `Rules::text`, so that the one transaction puts
-//! it back as well: its sets with the elements given as a parameter, its chains beside these. The kernel sends what it
-//! redirects to the gateway's address and the door's port, which `host` drops when it comes from a container.
+//! With a door, `inet` has its chains as well: `arriving_asleep` and `local_asleep` send connections for the ports in the set
+//! `asleep` to the door's port, before the engine's own rules for published ports are asked; `door` lets nobody connect
+//! to that port by itself. What comes from a container is never sent there.
 
-use std::{fmt::Write, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use ipnet::Ipv4Net;
 
@@ -30,6 +34,9 @@ const METADATA: &str = "169.254.0.0/16, 100.100.100.200, 168.63.129.16, 192.0.0.
 /// could not be resolved there if port 53 were closed as well.
 const RESOLVERS: &str = "169.254.169.253, 169.254.169.254, 168.63.129.16";
 
+/// The name of the set of ports that are asleep.
+const ASLEEP: &str = "asleep";
+
 /// What the rules are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -43,6 +50,17 @@ pub struct Rules {
     pub check_in_port: u16,
     /// The containers' addresses.
     pub subnet: Ipv4Net,
+    /// Where connections for ports that are asleep go; `None` if there is no door.
+    pub door: Option<Door>,
+}
+
+/// Where the door is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The port on which it listens, on every address.
+    pub port: u16,
+    /// The address on which the engine publishes ports.
+    pub published: IpAddr,
 }
 
 /// How the `bridge` table tells our frames from those of other bridges.
@@ -71,8 +89,8 @@ impl Rules {
 
     /// The tables as they should be, in place of whatever is there, as one transaction. `uplinks` are bridges that lead
     /// to the outside and so remain reachable, as no other bridge does.
-    pub(crate) fn text(&self, uplinks: &[String], frames: Frames) -> String {
-        let Self { table, bridge, gateway, check_in_port, subnet } = self;
+    pub(crate) fn text(&self, uplinks: &[String], frames: Frames, asleep: &BTreeSet<u16>) -> String {
+        let Self { table, bridge, gateway, check_in_port, subnet, door } = self;
         let subnet = subnet.trunc();
         let (rate, burst) = RATE;
         let uplinks: Vec<_> =
@@ -127,7 +145,7 @@ impl Rules {
         ct status dnat counter drop
         meta oifkind "bridge"{uplinks} counter drop
     }}
-}}
+{door}}}
 table bridge {table} {{
     chain between {{
         type filter hook forward priority -250; policy accept;
@@ -136,6 +154,7 @@ table bridge {table} {{
 }}
 "#,
             between = frames.rules(bridge, subnet),
+            door = door.map_or_else(String::new, |door| door.chains(bridge, asleep)),
         );
         text
     }
@@ -146,9 +165,62 @@ table bridge {table} {{
         ["inet", "bridge"].map(|family| format!("add table {family} {table}\ndelete table {family} {table}\n")).concat()
     }
 
+    /// Makes the set of the ports that are asleep what it should be, from what it is. Nothing to do is an empty text.
+    pub(crate) fn change(&self, from: &BTreeSet<u16>, to: &BTreeSet<u16>) -> String {
+        let table = &self.table;
+        let line = |verb: &str, ports: BTreeSet<u16>| match ports.is_empty() {
+            true => String::new(),
+            false => format!("{verb} element inet {table} {ASLEEP} {{ {} }}\n", list(&ports)),
+        };
+        line("add", to - from) + &line("delete", from - to)
+    }
+
+    /// Asks for the ports that are asleep.
+    pub(crate) fn question_asleep(&self) -> String {
+        format!("list set inet {} {ASLEEP}\n", self.table)
+    }
+
     /// Asks for one table each. Asked for both at once, `nft` 1.0.6 finds only the last.
     pub(crate) fn questions(&self) -> [String; 2] {
         ["inet", "bridge"].map(|family| format!("list table {family} {}\n", self.table))
+    }
+}
+
+impl Door {
+    /// The set and the chains. The priority is just above that of the engine's own rules for published ports: whichever
+    /// says first where a connection goes has said it for all of it.
+    fn chains(self, bridge: &str, asleep: &BTreeSet<u16>) -> String {
+        let Self { port, published } = self;
+        let to_us = match published {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "meta nfproto ipv4 fib daddr type local".to_owned(),
+            IpAddr::V4(address) => format!("ip daddr {address}"),
+            IpAddr::V6(address) if address.is_unspecified() => "fib daddr type local".to_owned(),
+            IpAddr::V6(address) => format!("ip6 daddr {address}"),
+        };
+        let elements = match asleep.is_empty() {
+            true => String::new(),
+            false => format!("\n        elements = {{ {} }}", list(asleep)),
+        };
+        format!(
+            r#"    set {ASLEEP} {{
+        type inet_service{elements}
+    }}
+    chain arriving_asleep {{
+        type nat hook prerouting priority -101; policy accept;
+        iifname "{bridge}" accept
+        {to_us} tcp dport @{ASLEEP} counter redirect to :{port}
+    }}
+    chain local_asleep {{
+        type nat hook output priority -101; policy accept;
+        {to_us} tcp dport @{ASLEEP} counter redirect to :{port}
+    }}
+    chain door {{
+        type filter hook input priority -10; policy accept;
+        tcp dport {port} ct status dnat accept
+        tcp dport {port} counter reject with tcp reset
+    }}
+"#
+        )
     }
 }
 
@@ -172,8 +244,21 @@ pub(crate) fn size(text: &str) -> usize {
                 || line.ends_with(" drop")
                 || line.ends_with(" accept")
                 || line.contains(" jump ")
+                || line.contains(" redirect to ")
+                || line.ends_with(" reject with tcp reset")
         })
         .count()
+}
+
+/// The ports in a listing of the set.
+pub(crate) fn elements(listing: &str) -> BTreeSet<u16> {
+    let elements = listing.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
+    let numbers = elements.map(|(inner, _)| inner.split(',').filter_map(|number| number.trim().parse().ok()));
+    numbers.into_iter().flatten().collect()
+}
+
+fn list(ports: &BTreeSet<u16>) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The interfaces of the default routes, from the text of the kernel's route table (`/proc/net/route`).
@@ -209,6 +294,7 @@ mod tests {
             gateway: Ipv4Addr::new(10, 9, 0, 1),
             check_in_port: 80,
             subnet: "10.9.0.1/16".parse().unwrap(),
+            door: None,
         }
     }
 
@@ -226,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_text_carries_every_parameter() {
-        let text = rules().text(&[], Frames::Addressed);
+        let text = rules().text(&[], Frames::Addressed, &BTreeSet::new());
         for part in [
             "table inet spindown {",
             "table bridge spindown {",
@@ -245,7 +331,8 @@ mod tests {
     #[test]
     fn bridges_that_lead_outside_stay_reachable() {
         let text = |uplinks: &[&str]| {
-            rules().text(&uplinks.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>(), Frames::Named)
+            let uplinks = uplinks.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>();
+            rules().text(&uplinks, Frames::Named, &BTreeSet::new())
         };
         assert!(text(&["br0", "br1"]).contains("meta oifkind \"bridge\" oifname != { \"br0\", \"br1\" } counter drop"));
         // Neither our own bridge nor what is no plain name.
@@ -255,11 +342,48 @@ mod tests {
 
     #[test]
     fn chains_and_rules_are_counted() {
-        assert_eq!(size(&rules().text(&[], Frames::Named)), 5 + (6 + 4 + 4 + 5 + 1));
+        assert_eq!(size(&rules().text(&[], Frames::Named, &BTreeSet::new())), 5 + (6 + 4 + 4 + 5 + 1));
+        let door = Some(Door { port: 19_999, published: Ipv4Addr::UNSPECIFIED.into() });
+        let with_door = Rules { door, ..rules() }.text(&[], Frames::Named, &BTreeSet::new());
+        assert_eq!(size(&with_door), 8 + (6 + 4 + 4 + 5 + 1) + (2 + 1 + 2));
         assert_eq!(
             size("\tchain a {\n\t\ttype filter hook input priority -10; policy accept;\n\t\tcounter drop\n\t}"),
             2
         );
+    }
+
+    #[test]
+    fn the_door_is_for_where_ports_are_published() {
+        for (published, expected) in [
+            ("0.0.0.0", "meta nfproto ipv4 fib daddr type local tcp dport @asleep counter redirect to :7"),
+            ("::", "        fib daddr type local tcp dport @asleep counter redirect to :7"),
+            ("127.0.0.1", "        ip daddr 127.0.0.1 tcp dport @asleep counter redirect to :7"),
+            ("fd00::1", "        ip6 daddr fd00::1 tcp dport @asleep counter redirect to :7"),
+        ] {
+            let door = Some(Door { port: 7, published: published.parse().unwrap() });
+            let text = Rules { door, ..rules() }.text(&[], Frames::Named, &BTreeSet::from([20_001, 20_000]));
+            assert_eq!(text.matches(expected).count(), 2, "{published}\n{text}");
+            assert!(text.contains("elements = { 20000, 20001 }"), "{text}");
+        }
+        assert!(!rules().text(&[], Frames::Named, &BTreeSet::from([20_000])).contains("asleep"));
+    }
+
+    #[test]
+    fn the_set_is_changed_by_what_is_different() {
+        let set = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<_>>();
+        assert_eq!(rules().change(&set(&[1, 2]), &set(&[1, 2])), "");
+        assert_eq!(
+            rules().change(&set(&[1, 2]), &set(&[2, 3, 4])),
+            "add element inet spindown asleep { 3, 4 }\ndelete element inet spindown asleep { 1 }\n"
+        );
+    }
+
+    #[test]
+    fn the_set_is_read_as_it_is_listed() {
+        let listing = "table inet spindown {\n\tset asleep {\n\t\ttype inet_service\n\t\telements = { 20000, 20001,\n\t\t\t     \
+                       20002 }\n\t}\n}\n";
+        assert_eq!(elements(listing), BTreeSet::from([20_000, 20_001, 20_002]));
+        assert!(elements("table inet spindown {\n\tset asleep {\n\t\ttype inet_service\n\t}\n}\n").is_empty());
     }
 
     #[test]

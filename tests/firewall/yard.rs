@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -16,7 +16,10 @@ use std::{
 
 use spindown::{
     engine::NetworkSpec,
-    firewall::{nft::Nft, rules::Rules},
+    firewall::{
+        nft::Nft,
+        rules::{Door, Rules},
+    },
     model::birth,
 };
 
@@ -117,6 +120,7 @@ pub struct Yard {
     pub network: NetworkSpec,
     pub nft: Nft,
     pub check_in: u16,
+    pub door: u16,
     // Last, so that it is cleared when all else is gone.
     pub block: Block,
 }
@@ -146,13 +150,14 @@ impl Yard {
             &network.foreign().to_string(),
             &network.name,
         ]);
-        let check_in = block.ports().1;
+        let (check_in, door) = (block.ports().1, block.ports().1 - 1);
         let nft = Nft::new(Rules {
             table: block.instance(),
             bridge: network.bridge.clone(),
             gateway: network.gateway(),
             check_in_port: check_in,
             subnet: network.subnet,
+            door: Some(Door { port: door, published: Ipv6Addr::UNSPECIFIED.into() }),
         })
         .unwrap();
         let start = |number: usize| inmate(&block, number, &network.name, network.addresses().nth(number), &[]);
@@ -160,7 +165,7 @@ impl Yard {
         for inmate in [&a, &b] {
             until_open(&format!("tcp {} 22", inmate.ip));
         }
-        Self { a, b, network, nft, check_in, block }
+        Self { a, b, network, nft, check_in, door, block }
     }
 
     /// One more container, on our network or on another, with more options.
