@@ -21,6 +21,7 @@ mod port;
 mod pull;
 mod reference;
 mod volume;
+mod wake;
 
 pub use activity::{Activity, CheckIn};
 pub use amount::{format_bytes, parse_cpus, parse_memory};
@@ -41,3 +42,4 @@ pub use port::{Port, Protocol};
 pub use pull::{PullProgress, PullStep, RegistryCredentials};
 pub use reference::ImageReference;
 pub use volume::{MountPoint, VolumeName, Volumes};
+pub use wake::{Demand, Wake};
