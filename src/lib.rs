@@ -16,6 +16,7 @@ pub mod model;
 pub mod policy;
 pub mod reconcile;
 pub mod service;
+mod socket;
 pub mod step;
 pub mod store;
 

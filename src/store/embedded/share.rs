@@ -3,14 +3,11 @@
 //! the whole of it, or with a line that says why not.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io::{self, BufRead, BufReader, Read, Write},
-    os::{
-        fd::AsRawFd,
-        unix::{
-            fs::PermissionsExt,
-            net::{UnixListener, UnixStream},
-        },
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::{
@@ -27,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{backup::export, file::DataFile};
 use crate::{
     model::{Error, Result},
+    socket::ShortPath,
     store::backup::{self, Contents, Head, LIMIT},
 };
 
@@ -55,15 +53,13 @@ pub(super) struct Share {
 impl Share {
     /// Serves what `file` holds. Whoever calls this has the folder to himself: a socket that is there is an old one.
     pub(super) fn start(folder: &Path, file: Arc<DataFile>) -> io::Result<Self> {
-        let listener = by_short_path(folder, |path| {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o600))?;
-            Ok(listener)
-        })?;
+        let path = ShortPath::of(folder, NAME)?;
+        match fs::remove_file(&*path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&*path)?;
+        fs::set_permissions(&*path, Permissions::from_mode(0o600))?;
         let (ending, caller) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let (ends, serves) = (Arc::clone(&ending), Arc::clone(&caller));
         let run = move || {
@@ -95,18 +91,12 @@ impl Drop for Share {
             let _ = caller.shutdown(std::net::Shutdown::Both);
         }
         // The thread waits for a caller: this is the last one. If it cannot be reached, it cannot be waited for.
-        let called = by_short_path(&self.folder, |path| UnixStream::connect(path));
+        let called = ShortPath::of(&self.folder, NAME).and_then(|path| UnixStream::connect(&*path));
         let _ = fs::remove_file(self.folder.join(NAME));
         if let (Ok(_), Some(thread)) = (called, self.thread.take()) {
             let _ = thread.join();
         }
     }
-}
-
-/// Works with a path to the socket that is short however long the folder's is: a socket's has room for 108 bytes.
-fn by_short_path<T>(folder: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    let folder = File::open(folder)?;
-    work(Path::new(&format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd())))
 }
 
 fn patient(stream: &UnixStream) -> io::Result<()> {
@@ -138,16 +128,16 @@ pub(super) fn ask(folder: &Path, head: &Head) -> Result<Contents> {
             folder.display()
         ))
     };
-    let answer = by_short_path(folder, |path| {
-        let stream = UnixStream::connect(path)?;
+    let exchange = || {
+        let stream = UnixStream::connect(&*ShortPath::of(folder, NAME)?)?;
         patient(&stream)?;
         let line = serde_json::to_string(head)? + "\n";
         (&stream).write_all(line.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(LIMIT).read_to_end(&mut answer)?;
         Ok(answer)
-    });
-    let answer = answer.map_err(silent)?;
+    };
+    let answer = exchange().map_err(silent)?;
     if let Ok(Refusal { refused }) = serde_json::from_slice(&answer) {
         return Err(Error::conflict(refused));
     }
