@@ -13,7 +13,8 @@ use crate::{
     rival::Rival,
     support::{
         block::{Block, IMAGE},
-        server::{Server, SshKey, run},
+        brew::Brew,
+        server::{Server, SshKey},
     },
     table::{Aim, Row},
 };
@@ -23,23 +24,6 @@ const ROUNDS_AT_ONCE: usize = 3;
 const AT_ONCE: usize = 24;
 /// What goes on after a create, ours or theirs, is over then.
 const PAUSE: Duration = Duration::from_millis(300);
-
-/// An image of the bench's own, removed when this is dropped.
-pub struct Brew(pub String);
-
-impl Brew {
-    pub fn build(block: &Block, name: &str, lines: &str) -> Self {
-        let name = format!("spindown-test/{}-{name}", block.instance());
-        run("sh", &["-c", &format!("printf '{lines}' | docker build -q -t {name} -")]);
-        Self(name)
-    }
-}
-
-impl Drop for Brew {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("docker").args(["rmi", "-f", &self.0]).output();
-    }
-}
 
 /// What one create of the rival's took.
 struct Theirs {
@@ -116,7 +100,7 @@ pub async fn measure() -> Vec<Row> {
 
 /// An image that serves no SSH.
 fn mute(block: &Arc<Block>) -> Brew {
-    Brew::build(block, "mute", "FROM spindown/base\\nEXPOSE 8080\\nENTRYPOINT [\"sleep\", \"infinity\"]\\n")
+    Brew::build(block, "mute", "FROM spindown/base\nEXPOSE 8080\nENTRYPOINT [\"sleep\", \"infinity\"]\n")
 }
 
 pub async fn measure_at_once() -> Vec<Row> {

@@ -15,6 +15,7 @@ mod table;
 #[allow(dead_code, reason = "the tests need more of it")]
 mod support {
     pub mod block;
+    pub mod brew;
     pub mod document;
     pub mod engine;
     pub mod memory;

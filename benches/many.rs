@@ -9,9 +9,8 @@ use futures::{StreamExt, stream};
 use spindown::{engine::Engine, model::birth};
 
 use crate::{
-    create::Brew,
     rival::Rival,
-    support::{block::Block, server::Server},
+    support::{block::Block, brew::Brew, server::Server},
     table::{Aim, Row, median},
 };
 
@@ -71,7 +70,7 @@ pub async fn measure() -> Vec<Row> {
     }
     drop(server);
 
-    let brief = Brew::build(&block, "brief", "FROM spindown/base\\nEXPOSE 22\\nENTRYPOINT [\"true\"]\\n");
+    let brief = Brew::build(&block, "brief", "FROM spindown/base\nEXPOSE 22\nENTRYPOINT [\"true\"]\n");
     let rival = Rival::meet(Arc::clone(&block)).await;
     stream::iter(0..MANY)
         .map(async |number| {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "they wait for real things to happen, and not for ever")]
 
 pub mod block;
+pub mod brew;
 pub mod disk;
 pub mod document;
 pub mod door;

@@ -9,6 +9,7 @@ use std::{
 use super::*;
 use crate::support::{
     block::{Block, IMAGE},
+    brew::Brew,
     server::SshKey,
 };
 
@@ -47,27 +48,10 @@ async fn an_orderly_end_finishes_stops_and_keeps_touches_and_containers() {
     assert_eq!((&stopped["status"], &stopped["stopped_by"]), (&"stopped".into(), &"user".into()), "{stopped:#}");
 }
 
-/// An image whose SSH port nobody serves, removed when this is dropped.
-struct Mute(String);
-
-impl Mute {
-    fn build(name: String) -> Self {
-        let build = format!("printf 'FROM {IMAGE}\\nENTRYPOINT [\"sleep\", \"600\"]\\n' | docker build -q -t {name} -");
-        run("sh", &["-c", &build]);
-        Self(name)
-    }
-}
-
-impl Drop for Mute {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("docker").args(["rmi", "-f", &self.0]).output();
-    }
-}
-
 #[tokio::test]
 async fn an_end_does_not_wait_for_what_may_never_come() {
     let mut server = Server::start(&[]);
-    let mute = Mute::build(format!("{}-mute", server.block.instance()));
+    let mute = Brew::build(&server.block, "mute", "FROM spindown/ssh\nENTRYPOINT [\"sleep\", \"600\"]\n");
     let made = server.post("/v1/containers", &format!("image={}", mute.0)).await;
     assert_eq!((made.status, made.json["ssh_host_keys"].as_array().unwrap().len()), (201, 0), "{:#}", made.json);
     let begun = Instant::now();
