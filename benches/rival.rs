@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use spindown::{
     engine::{Engine, docker::Docker},
-    model::{Blueprint, Container, ContainerId, EngineId, IdleTimeout, Limits, Port, Protocol},
+    model::{Blueprint, Container, ContainerId, EngineId, IdleTimeout, Limits, Port, Protocol, Wake},
 };
 
 use crate::support::block::Block;
@@ -38,6 +38,7 @@ impl Rival {
                 &id,
                 "admin",
                 IdleTimeout::Never,
+                Wake::Always,
                 &BTreeMap::from([("course".to_owned(), "rust".to_owned())]),
             ),
             id,

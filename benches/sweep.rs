@@ -8,10 +8,11 @@ use std::{
 };
 
 use spindown::{
+    carrier::NoCarrier,
     clock::SystemClock,
     engine::{Engine, NetworkSpec, sim::Sim},
     firewall::NoFirewall,
-    model::{Blueprint, Container, ContainerId, HostName, IdleTimeout, Image},
+    model::{Blueprint, Container, ContainerId, HostName, IdleTimeout, Image, Wake},
     service::{Settings, Spindown, user::Credentials},
     store::Store,
 };
@@ -36,7 +37,7 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
         let id = ContainerId::from_bits(rand::random());
         let idle_timeout = IdleTimeout::After(Duration::from_secs(9_000));
         let blueprint = Blueprint {
-            labels: Container::birth_labels("bench", &id, "admin", idle_timeout, &BTreeMap::new()),
+            labels: Container::birth_labels("bench", &id, "admin", idle_timeout, Wake::Always, &BTreeMap::new()),
             id,
             name: None,
             hostname: None,
@@ -68,11 +69,12 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
         stops_at_once: 8,
         starts_at_once: 4,
         starts_waiting: 200,
+        door: true,
         flush_every: Duration::from_secs(1),
         drift_every: Duration::from_secs(30),
         admin: Credentials::with_password("admin", "spindocker").unwrap(),
     };
-    let spindown = Spindown::new(settings, sim, store, Arc::new(NoFirewall), clock);
+    let spindown = Spindown::new(settings, sim, store, Arc::new(NoFirewall), Arc::new(NoCarrier), clock);
     spindown.meet_engine().await.unwrap();
     spindown
 }

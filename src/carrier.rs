@@ -9,3 +9,52 @@ pub mod copy;
 pub mod link;
 pub mod message;
 pub mod process;
+
+use std::os::fd::OwnedFd;
+
+use async_trait::async_trait;
+
+use self::message::{Carried, Passage};
+use crate::model::{Error, Result};
+
+/// Who carries connections.
+#[async_trait]
+pub trait Carrier: Send + Sync {
+    /// Sees to it that there is one.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is none and none can be started.
+    async fn ready(&self) -> Result<()>;
+
+    /// Hands a connection over, and answers its number. Once this has succeeded it lives as long as its ends want,
+    /// whatever becomes of the server; otherwise it is gone.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no carrier and none can be started; `Exhausted` if it takes no more.
+    async fn carry(&self, passage: Passage, client: OwnedFd, container: OwnedFd) -> Result<u64>;
+
+    /// All that is carried now.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is a carrier that does not answer.
+    async fn carried(&self) -> Result<Vec<Carried>>;
+}
+
+/// Where there is no door, and so nothing to carry.
+#[derive(Clone, Copy, Debug)]
+pub struct NoCarrier;
+
+#[async_trait]
+impl Carrier for NoCarrier {
+    async fn ready(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn carry(&self, _passage: Passage, _client: OwnedFd, _container: OwnedFd) -> Result<u64> {
+        Err(Error::unavailable("nothing is carried here"))
+    }
+
+    async fn carried(&self) -> Result<Vec<Carried>> {
+        Ok(Vec::new())
+    }
+}

@@ -67,8 +67,9 @@ enum Verb {
     ///
     /// It ends when nothing is carried and no server is connected to it. To end a server does not end it.
     Carry {
-        /// The socket on which servers hand over connections: carrier-1.sock in the data folder.
-        socket: PathBuf,
+        /// The socket on which servers hand over connections: carrier-1.sock in the data folder. Without it, the one that
+        /// is standard input, as a unit with StandardInput=socket gives it.
+        socket: Option<PathBuf>,
     },
     /// Print the effective configuration, secrets masked.
     Config,
@@ -89,7 +90,7 @@ impl CommandLine {
             Verb::Backup { file } => backup::backup(&file).await?,
             Verb::Restore { file, replace } => backup::restore(&file, replace).await?,
             Verb::SetAside { file } => backup::set_aside(&file).await?,
-            Verb::Carry { socket } => carry::carry(&socket).await?,
+            Verb::Carry { socket } => carry::carry(socket.as_deref()).await?,
             Verb::Config => config::print()?,
             Verb::HashPassword { check: None } => password::hash()?,
             Verb::HashPassword { check: Some(file) } => password::check(&file)?,

@@ -20,7 +20,7 @@ use crate::{
     service::{Settings, user::Credentials},
 };
 
-use section::{Auth, CheckIn, Firewall, Idle, Network, Ports, Starts, Store};
+use section::{Auth, CheckIn, Door, Firewall, Idle, Network, Ports, Starts, Store};
 
 /// The user and the password of the documentation, good for an address that nobody else reaches.
 pub const DEFAULT_USER: &str = "admin";
@@ -77,6 +77,8 @@ pub struct Config {
     pub check_in: CheckIn,
     /// The rules that isolate the containers.
     pub firewall: Firewall,
+    /// Where connections to sleeping containers arrive.
+    pub door: Door,
     /// Who may call.
     pub auth: Auth,
 }
@@ -251,6 +253,12 @@ impl Loaded {
                 ports.first, ports.last
             )));
         }
+        if self.door().is_some_and(|door| (ports.first..=ports.last).contains(&door)) {
+            return Err(Error::invalid(format!(
+                "spindown.door.port: {} is one of the ports that are handed out ({} to {}): set another",
+                self.config.door.port, ports.first, ports.last
+            )));
+        }
         if !(16..=28).contains(&network.subnet.prefix_len()) || network.subnet.trunc() != network.subnet {
             return Err(Error::invalid(format!(
                 "spindown.network.subnet: {} must be a network of /16 to /28, without host bits",
@@ -268,6 +276,12 @@ impl Loaded {
             )));
         }
         self.credentials().map(|_| ())
+    }
+
+    /// The port of the door, if there is one: the firewall leads there.
+    pub fn door(&self) -> Option<u16> {
+        let Config { door, firewall, .. } = &self.config;
+        (door.enabled && firewall.enabled).then_some(door.port)
     }
 
     /// Who may call.
@@ -309,6 +323,7 @@ impl Loaded {
             stops_at_once: idle.stops_at_once.get(),
             starts_at_once: starts.at_once.get(),
             starts_waiting: starts.waiting,
+            door: self.door().is_some(),
             flush_every: store.flush.span(),
             drift_every: store.drift.span(),
             admin: self.credentials()?,

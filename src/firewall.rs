@@ -1,6 +1,8 @@
-//! Our nftables tables: what containers may reach, and which ports are asleep. `rules` writes them down, `nft` applies them to the kernel.
+//! Our nftables tables: what containers may reach, and which ports are asleep. `rules` writes
+//! them down, `nft` applies them to the kernel, `obstacle` looks for what others have put in the way.
 
 pub mod nft;
+mod obstacle;
 pub mod rules;
 
 use std::collections::BTreeSet;
@@ -19,6 +21,10 @@ pub trait Firewall: Send + Sync {
     /// and [`Firewall::ensure`] puts it back like the rules.
     async fn divert(&self, ports: &BTreeSet<u16>) -> Result<()>;
 
+    /// What others have set up that keeps connections for sleeping ports from the door, and what to do about it; `None` if
+    /// nothing is known to, or there is no door.
+    async fn obstacle(&self) -> Result<Option<String>>;
+
     /// Takes all of them away.
     async fn remove(&self) -> Result<()>;
 }
@@ -35,6 +41,10 @@ impl Firewall for NoFirewall {
 
     async fn divert(&self, _ports: &BTreeSet<u16>) -> Result<()> {
         Ok(())
+    }
+
+    async fn obstacle(&self) -> Result<Option<String>> {
+        Ok(None)
     }
 
     async fn remove(&self) -> Result<()> {

@@ -1,8 +1,9 @@
 //! Spindown hands out sandbox containers, watches who uses them and puts the idle ones to sleep.
 //!
 //! The map: [`model`] has the nouns and [`policy`] the decisions, both pure. [`engine`], [`store`] and [`firewall`] are
-//! what is asked of the outside, with their adapters. [`service`] brings them together, one noun a file; [`reconcile`]
-//! calls it on timers and signals, [`http`] for whoever calls. This file assembles a [`Server`] from adapters.
+//! what is asked of the outside, with their adapters; [`carrier`] is a process of its own. [`service`] brings them
+//! together, one noun a file; [`reconcile`] calls it on timers and signals, [`http`] for whoever calls, [`wake`] for
+//! whoever connects. This file assembles a [`Server`] from adapters.
 
 pub mod carrier;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod service;
 mod socket;
 pub mod step;
 pub mod store;
+pub mod wake;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobScheduler;
 
 use crate::{
+    carrier::Carrier,
     clock::Clock,
     config::Loaded,
     engine::Engine,
@@ -35,6 +38,7 @@ use crate::{
     model::{Kind, Result},
     service::Spindown,
     store::{Store, metered::Metered},
+    wake::door::Door,
 };
 
 /// How long stops may take to finish when the server ends; Rocket gives running requests about as long before that.
@@ -48,6 +52,8 @@ pub struct Adapters {
     pub store: Arc<dyn Store>,
     /// The rules that isolate the containers.
     pub firewall: Arc<dyn Firewall>,
+    /// Who carries the connections that come through the door.
+    pub carrier: Arc<dyn Carrier>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -68,11 +74,11 @@ impl Server {
     /// Whatever keeps the server from keeping its promises, with what to do about it.
     pub async fn start(loaded: &Loaded, adapters: Adapters) -> Result<Self> {
         meter::install();
-        let Adapters { engine, store, firewall, clock } = adapters;
+        let Adapters { engine, store, firewall, carrier, clock } = adapters;
         let store: Arc<dyn Store> = Arc::new(Metered::new(store));
         store.ping().await?;
         firewall.ensure().await?;
-        let spindown = Spindown::new(loaded.settings()?, engine, store, firewall, clock);
+        let spindown = Spindown::new(loaded.settings()?, engine, store, firewall, Arc::clone(&carrier), clock);
         let met = match spindown.meet_engine().await {
             Err(error) if error.kind() == Kind::Unavailable => {
                 tracing::error!(
@@ -96,6 +102,11 @@ impl Server {
         workers.push(tokio::spawn(reconcile::touch::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::firewall::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::disk::run(Arc::clone(&spindown))));
+        if let Some(port) = loaded.door() {
+            let door = Door::open(port, Arc::clone(&spindown), carrier)?;
+            workers.push(tokio::spawn(door.run()));
+            workers.push(tokio::spawn(wake::keep(Arc::clone(&spindown))));
+        }
         let scheduler = reconcile::idle::start(Arc::clone(&spindown)).await?;
         Ok(Self { spindown, api, scheduler, workers })
     }

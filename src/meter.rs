@@ -13,6 +13,13 @@ pub const CHECK_INS: &str = "spindown_check_ins_total";
 pub const VERDICTS: &str = "spindown_verdicts_total";
 /// Stops ordered here: `by` is `idle` or `user`; `outcome` is `done`, `failed` (it is tried again) or `withdrawn`.
 pub const STOPS: &str = "spindown_stops_total";
+/// Connections at the door by what became of them: `outcome` is `carried`, `silent` (no demand, and so nothing was woken),
+/// `refused` (the container does not wake, or not now) or `lost` (it did not come to accept the connection).
+pub const DOOR: &str = "spindown_door_connections_total";
+/// How long a connection that was carried waited for its container, in seconds.
+pub const WAKE: &str = "spindown_wake_seconds";
+/// Connections that are carried now.
+pub const CARRIED: &str = "spindown_carried_connections";
 /// Events by their word.
 pub const EVENTS: &str = "spindown_events_total";
 /// Containers by `status`.
@@ -48,11 +55,14 @@ pub enum Form {
 }
 
 /// Every metric, with what `/metrics` tells of it.
-pub const METRICS: [(&str, Form, &str); 14] = [
+pub const METRICS: [(&str, Form, &str); 17] = [
     (CONTAINERS, Form::Gauge, "Containers by status."),
     (CHECK_INS, Form::Counter, "Check-ins by what became of them."),
     (VERDICTS, Form::Counter, "Verdicts of the sweeps."),
     (STOPS, Form::Counter, "Stops ordered here, by who ordered them and what became of them."),
+    (DOOR, Form::Counter, "Connections at the door by what became of them."),
+    (WAKE, Form::Histogram, "How long a connection that was carried waited for its container."),
+    (CARRIED, Form::Gauge, "Connections that are carried now."),
     (EVENTS, Form::Counter, "Events by their word."),
     (SWEEP, Form::Histogram, "How long a sweep takes to judge all containers."),
     (SWEEP_AGE, Form::Gauge, "How long ago the last sweep was."),

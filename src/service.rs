@@ -5,8 +5,10 @@
 //! caller gets its answer.
 
 pub mod activity;
+mod carried;
 pub mod container;
 pub mod disk;
+pub mod door;
 pub mod event;
 mod gauge;
 pub mod health;
@@ -33,6 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
+    carrier::Carrier,
     clock::Clock,
     engine::{Engine, NetworkSpec},
     firewall::Firewall,
@@ -42,8 +45,10 @@ use crate::{
 
 use self::{
     activity::CheckInLimiter,
+    carried::Carried,
     container::{Account, Cursor, Readers},
     disk::Sizes,
+    door::Waking,
     event::EventLog,
     health::Vitals,
     host::Watch,
@@ -87,6 +92,8 @@ pub struct Settings {
     pub starts_at_once: usize,
     /// How many starts may wait for their turn; more are refused.
     pub starts_waiting: usize,
+    /// Whether connections to containers that sleep come to the door.
+    pub door: bool,
     /// How often touches are written to the store.
     pub flush_every: Duration,
     /// How often the engine's list corrects the snapshot.
@@ -102,6 +109,7 @@ pub struct Spindown {
     engine: Arc<dyn Engine>,
     store: Arc<dyn Store>,
     firewall: Arc<dyn Firewall>,
+    carrier: Arc<dyn Carrier>,
     clock: Arc<dyn Clock>,
     snapshot: Snapshot,
     events: Arc<EventLog>,
@@ -131,6 +139,8 @@ pub struct Spindown {
     /// Containers that were found idle and whose turn to be stopped has not ended.
     going_to_sleep: Mutex<BTreeSet<ContainerId>>,
     pulls: Arc<Semaphore>,
+    waking: Waking,
+    carried: Carried,
     /// Those who read the output of containers.
     readers: Readers,
     sizes: Sizes,
@@ -145,6 +155,7 @@ impl Spindown {
         engine: Arc<dyn Engine>,
         store: Arc<dyn Store>,
         firewall: Arc<dyn Firewall>,
+        carrier: Arc<dyn Carrier>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let now = clock.now();
@@ -171,6 +182,8 @@ impl Spindown {
             stops: Semaphore::new(settings.stops_at_once),
             going_to_sleep: Mutex::default(),
             pulls: Arc::new(Semaphore::new(image::PULLS_AT_ONCE)),
+            waking: Waking::default(),
+            carried: Carried::default(),
             readers: Readers::default(),
             sizes: Sizes::default(),
             tasks: TaskTracker::new(),
@@ -179,6 +192,7 @@ impl Spindown {
             engine,
             store,
             firewall,
+            carrier,
             clock,
         })
     }

@@ -22,6 +22,12 @@ pub enum Step {
     StopDone,
     /// The engine has started a container that was down.
     StartDone,
+    /// The engine has started one for a connection.
+    WakeStarted,
+    /// It accepts the connection.
+    WakeReady,
+    /// The connection is being carried.
+    WakeCarried,
     /// That a container is to be removed is written down.
     RemoveOrdered,
     /// The engine has removed it.
@@ -50,7 +56,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::CreateBegun,
         Self::CreateClaimed,
         Self::CreateMade,
@@ -60,6 +66,9 @@ impl Step {
         Self::StopOrdered,
         Self::StopDone,
         Self::StartDone,
+        Self::WakeStarted,
+        Self::WakeReady,
+        Self::WakeCarried,
         Self::RemoveOrdered,
         Self::RemoveDone,
         Self::RemoveVolumesDone,
@@ -86,6 +95,9 @@ impl Step {
             Self::StopOrdered => "stop-ordered",
             Self::StopDone => "stop-done",
             Self::StartDone => "start-done",
+            Self::WakeStarted => "wake-started",
+            Self::WakeReady => "wake-ready",
+            Self::WakeCarried => "wake-carried",
             Self::RemoveOrdered => "remove-ordered",
             Self::RemoveDone => "remove-done",
             Self::RemoveVolumesDone => "remove-volumes-done",

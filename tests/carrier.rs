@@ -14,8 +14,9 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use sha2::{Digest, Sha256};
 use spindown::{
     carrier::{
+        Carrier,
         copy::end_abruptly,
-        link::Carrier,
+        link::Link,
         message::{PAGE, Passage},
     },
     model::Kind,
@@ -45,7 +46,7 @@ impl Rig {
     }
 
     /// The way to the carrier, as a server has it.
-    fn link(&self) -> Carrier {
+    fn link(&self) -> Link {
         let started = Arc::clone(&self.started);
         let starter = move |socket: &Path| {
             let child = Command::new(env!("CARGO_BIN_EXE_spindown"))
@@ -60,7 +61,7 @@ impl Rig {
             std::thread::spawn(move || drop({ child }.wait()));
             Ok(())
         };
-        Carrier::new(self.folder.path(), Box::new(starter))
+        Link::new(self.folder.path(), Box::new(starter))
     }
 
     fn pids(&self) -> Vec<Pid> {
@@ -97,7 +98,7 @@ fn descriptor(stream: TcpStream) -> OwnedFd {
 }
 
 /// A client and a container, with the carrier between them.
-async fn carried(link: &Carrier) -> (TcpStream, TcpStream) {
+async fn carried(link: &Link) -> (TcpStream, TcpStream) {
     let ((client, near), (far, container)) = (connection().await, connection().await);
     link.carry(passage(), descriptor(near), descriptor(far)).await.unwrap();
     (client, container)
@@ -256,7 +257,7 @@ async fn it_ends_when_nobody_needs_it() {
 #[tokio::test]
 async fn where_none_can_be_started_the_connection_ends_and_the_reason_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let link = Carrier::new(folder.path(), Box::new(|_| Err(ErrorKind::NotFound.into())));
+    let link = Link::new(folder.path(), Box::new(|_| Err(ErrorKind::NotFound.into())));
     let ((mut client, near), (far, _container)) = (connection().await, connection().await);
     let error = link.carry(passage(), descriptor(near), descriptor(far)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);

@@ -223,7 +223,7 @@ fn every_event_is_documented() {
     let rows = table(&page("docs/monitoring.md"), "## Events", "event");
     let documented: BTreeSet<String> =
         rows.iter().flat_map(|row| row[0].split(", ")).map(|word| word.trim_matches('`').to_owned()).collect();
-    let known = What::ALL.into_iter().map(What::as_str).chain(["gap"]);
+    let known = What::ALL.map(|what| what.as_str()).into_iter().chain(["gap"]);
     assert_eq!(documented, known.map(str::to_owned).collect::<BTreeSet<_>>());
 }
 

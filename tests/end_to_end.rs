@@ -5,6 +5,7 @@ mod backup;
 mod behind;
 mod disk;
 mod doctor;
+mod door;
 mod engine;
 mod faults;
 mod images;

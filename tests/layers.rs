@@ -74,18 +74,20 @@ fn word(text: &str) -> String {
 }
 
 /// What each layer may import of ours; assembly (`lib`, `main`, `listener`, `config`) is not listed.
-const MAY: [(&str, &[&str]); 12] = [
+const MAY: [(&str, &[&str]); 14] = [
     ("step", &[]),
     ("model", &["model"]),
     ("policy", &["model", "policy"]),
     ("clock", &["model"]),
     ("meter", &["model", "clock"]),
-    ("socket", &[]),
     ("engine", &["model", "engine", "clock", "meter"]),
     ("store", &["model", "store", "clock", "meter", "socket"]),
     ("firewall", &["model", "firewall"]),
-    ("service", &["model", "policy", "clock", "step", "engine", "store", "firewall", "meter", "service"]),
+    ("socket", &[]),
+    ("carrier", &["model", "socket", "carrier"]),
+    ("service", &["model", "policy", "clock", "step", "engine", "store", "firewall", "carrier", "meter", "service"]),
     ("reconcile", &["model", "service", "meter", "reconcile"]),
+    ("wake", &["model", "policy", "step", "carrier", "service", "wake"]),
     ("http", &["model", "policy", "service", "meter", "http"]),
 ];
 

@@ -2,6 +2,7 @@
 
 mod create;
 mod disk;
+mod door;
 mod event;
 mod idle;
 mod image;

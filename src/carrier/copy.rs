@@ -3,7 +3,8 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::atomic::{AtomicU64, Ordering},
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -11,13 +12,18 @@ use rustix::{
     net::{Shutdown, shutdown, sockopt},
     pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
 };
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
 
 /// The most that one turn moves, in bytes: what a pipe holds unless it is asked for more.
 const TURN: usize = 64 << 10;
 /// After how much silence a peer is asked whether it is still there, and how often then. Only one that answers none of the
-/// kernel's nine questions is given up: who merely does not read may take as long as he likes.
+/// kernel's nine questions is given up: who merely does not read may take as long as he likes. With something on its way
+/// to him the kernel's own limit counts (`net.ipv4.tcp_retries2`, a quarter of an hour unless set).
 const ALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a client may go on talking to a container that has said all that it will. One that never hangs up, as a pool
+/// of connections may, would hold a place for ever.
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// How many bytes have gone which way.
 #[derive(Debug, Default)]
@@ -26,6 +32,8 @@ pub struct Traffic {
     pub received: AtomicU64,
     /// To the client.
     pub sent: AtomicU64,
+    /// Whether the container has said all that it will.
+    pub ended: AtomicBool,
 }
 
 /// Sees to it that a socket ends abruptly however this process ends: what was not delivered must never look like the
@@ -49,7 +57,19 @@ pub async fn carry(client: &TcpStream, container: &TcpStream, traffic: &Traffic)
         sockopt::set_tcp_keepidle(socket, ALIVE_AFTER)?;
         sockopt::set_tcp_keepintvl(socket, ALIVE_AFTER)?;
     }
-    tokio::try_join!(one_way(client, container, &traffic.received), one_way(container, client, &traffic.sent))?;
+    let mut forth = pin!(one_way(client, container, &traffic.received));
+    let mut back = pin!(one_way(container, client, &traffic.sent));
+    tokio::select! {
+        ended = &mut forth => {
+            ended?;
+            back.await?;
+        }
+        ended = &mut back => {
+            ended?;
+            traffic.ended.store(true, Ordering::Relaxed);
+            timeout(HANGS_UP_WITHIN, forth).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        }
+    }
     for socket in [client, container] {
         sockopt::set_socket_linger(socket, None)?;
     }

@@ -31,8 +31,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// It is carried from now on.
-    Taken,
+    /// It is carried from now on, under this number.
+    Taken(u64),
     /// It is not, and why.
     Refused(String),
     /// Which it carries, by number; at most [`PAGE`] of them, and fewer only if these are the last.
@@ -64,4 +64,6 @@ pub struct Carried {
     pub received: u64,
     /// The bytes that went to the client so far.
     pub sent: u64,
+    /// Whether the container has said all that it will.
+    pub ended: bool,
 }

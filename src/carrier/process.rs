@@ -3,9 +3,14 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{self, IoSliceMut},
-    os::fd::OwnedFd,
-    path::Path,
+    ops::Bound,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
+use rustix::net::{SocketType, sockopt};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener, ancillary::OwnedAncillaryMessage};
 
@@ -20,7 +27,10 @@ use super::{
     copy::{Traffic, carry},
     message::{Answer, Carried, LONGEST, PAGE, Passage, Request},
 };
-use crate::model::{Error, Result};
+use crate::{
+    model::{Error, Result},
+    socket::ShortPath,
+};
 
 /// How long a carrier that has nothing to do waits for a server: one may be on its way to being started again.
 pub const REST: Duration = Duration::from_secs(10);
@@ -30,9 +40,9 @@ const MOST: usize = 10_000;
 const ANCILLARY: usize = 128;
 
 /// What is being carried.
-#[derive(Default)]
 struct Load {
-    next: AtomicU64,
+    /// The number of the last one. Numbers begin anywhere, so that those of two carriers are not taken for each other's.
+    last: AtomicU64,
     passages: Mutex<BTreeMap<u64, (Passage, Arc<Traffic>)>>,
 }
 
@@ -42,14 +52,17 @@ impl Load {
         self.passages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn after(&self, number: u64) -> Vec<Carried> {
+    fn after(&self, after: u64) -> Vec<Carried> {
         let passages = self.passages();
-        let told = passages.range(number + 1..).take(PAGE).map(|(number, (passage, traffic))| Carried {
-            number: *number,
-            passage: passage.clone(),
-            received: traffic.received.load(Ordering::Relaxed),
-            sent: traffic.sent.load(Ordering::Relaxed),
-        });
+        let told = passages.range((Bound::Excluded(after), Bound::Unbounded)).take(PAGE).map(
+            |(number, (passage, traffic))| Carried {
+                number: *number,
+                passage: passage.clone(),
+                received: traffic.received.load(Ordering::Relaxed),
+                sent: traffic.sent.load(Ordering::Relaxed),
+                ended: traffic.ended.load(Ordering::Relaxed),
+            },
+        );
         told.collect()
     }
 }
@@ -70,33 +83,78 @@ impl Drop for Reason {
     }
 }
 
-/// Carries until there has been nothing to do for `rest`.
+/// Where a carrier listens.
+pub struct Listening {
+    listener: UnixSeqpacketListener,
+    /// The name to take away at the end, and what it named; `None` if it is somebody else's.
+    name: Option<(PathBuf, u64)>,
+}
+
+/// Listens at `socket`.
 ///
 /// # Errors
-/// `Conflict` if it cannot listen at `socket`, or another carrier does.
-pub async fn run(socket: &Path, rest: Duration) -> Result<()> {
-    let mut listener = listen(socket).await?;
-    let load = Arc::new(Load::default());
+/// `Conflict` if that cannot be, or another carrier listens there.
+pub async fn listen(socket: &Path) -> Result<Listening> {
+    let at = |error: io::Error| Error::conflict(format!("cannot listen at {}: {error}", socket.display()));
+    let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let path = ShortPath::of(folder, socket.file_name().unwrap_or_default()).map_err(at)?;
+    if UnixSeqpacket::connect(&*path).await.is_ok() {
+        return Err(Error::conflict(format!("a carrier listens at {} already", socket.display())));
+    }
+    match fs::remove_file(&*path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+        _ => {}
+    }
+    let listener = UnixSeqpacketListener::bind(&*path).map_err(at)?;
+    fs::set_permissions(&*path, fs::Permissions::from_mode(0o600)).map_err(at)?;
+    let named = fs::metadata(&*path).map_err(at)?.ino();
+    Ok(Listening { listener, name: Some((socket.to_owned(), named)) })
+}
+
+/// Listens on a socket that somebody else has made, and goes on listening on when this process has ended.
+///
+/// # Errors
+/// `Invalid` if it is no such socket.
+pub fn inherit(socket: OwnedFd) -> Result<Listening> {
+    let no_socket =
+        |e: io::Error| Error::invalid("standard input is no socket of the type SOCK_SEQPACKET").caused_by(e);
+    let kind = sockopt::socket_type(&socket).map_err(|e| no_socket(e.into()))?;
+    if kind != SocketType::SEQPACKET {
+        return Err(no_socket(io::ErrorKind::InvalidInput.into()));
+    }
+    rustix::io::ioctl_fionbio(&socket, true).map_err(|e| no_socket(e.into()))?;
+    Ok(Listening { listener: UnixSeqpacketListener::try_from(socket).map_err(no_socket)?, name: None })
+}
+
+/// Carries until there has been nothing to do for `rest`.
+pub async fn run(Listening { mut listener, name }: Listening, rest: Duration) {
+    let load = Arc::new(Load { last: AtomicU64::new(rand::random::<u32>().into()), passages: Mutex::default() });
     let reasons = Arc::new(watch::Sender::new(0_usize));
     let mut count = reasons.subscribe();
     loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(server) => {
-                    let reason = Reason::new(&reasons);
-                    tokio::spawn(serve(server, Arc::clone(&load), reason));
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = idle(&mut count, rest) => {
+                // From here on a server finds nobody, and starts another. One may have come at the last moment.
+                if let Some((name, named)) = &name
+                    && fs::metadata(name).is_ok_and(|now| now.ino() == *named)
+                {
+                    let _ = fs::remove_file(name);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "a server could not be answered");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                match listener.accept().now_or_never() {
+                    Some(accepted) => accepted,
+                    None => return,
                 }
-            },
-            () = idle(&mut count, rest) => break,
+            }
+        };
+        match accepted {
+            Ok(server) => drop(tokio::spawn(serve(server, Arc::clone(&load), Reason::new(&reasons)))),
+            Err(error) => {
+                tracing::warn!(%error, "a server could not be answered");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
-    // A server that connects from here on is refused, and starts another.
-    let _ = std::fs::remove_file(socket);
-    Ok(())
 }
 
 /// Returns when there has been no reason to go on for `rest`.
@@ -108,18 +166,6 @@ async fn idle(count: &mut watch::Receiver<usize>, rest: Duration) {
             return;
         }
     }
-}
-
-async fn listen(socket: &Path) -> Result<UnixSeqpacketListener> {
-    if UnixSeqpacket::connect(socket).await.is_ok() {
-        return Err(Error::conflict(format!("a carrier listens at {} already", socket.display())));
-    }
-    let at = |error: io::Error| Error::conflict(format!("cannot listen at {}: {error}", socket.display()));
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-        _ => {}
-    }
-    UnixSeqpacketListener::bind(socket).map_err(at)
 }
 
 /// Answers one server until it goes.
@@ -169,7 +215,7 @@ fn take(passage: Passage, descriptors: Vec<OwnedFd>, load: &Arc<Load>, reason: &
         (Err(error), _) | (_, Err(error)) => return Answer::Refused(error.to_string()),
     };
     let (load, reason) = (Arc::clone(load), Reason::new(&reason.0));
-    let (number, traffic) = (load.next.fetch_add(1, Ordering::Relaxed) + 1, Arc::new(Traffic::default()));
+    let (number, traffic) = (load.last.fetch_add(1, Ordering::Relaxed) + 1, Arc::new(Traffic::default()));
     load.passages().insert(number, (passage, Arc::clone(&traffic)));
     tokio::spawn(async move {
         if let Err(error) = carry(&client, &container, &traffic).await {
@@ -178,7 +224,7 @@ fn take(passage: Passage, descriptors: Vec<OwnedFd>, load: &Arc<Load>, reason: &
         load.passages().remove(&number);
         drop(reason);
     });
-    Answer::Taken
+    Answer::Taken(number)
 }
 
 fn stream(descriptor: OwnedFd) -> io::Result<TcpStream> {

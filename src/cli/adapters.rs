@@ -4,13 +4,20 @@ use std::sync::Arc;
 
 use spindown::{
     Adapters,
+    carrier::{Carrier, NoCarrier, link::Link},
     clock::SystemClock,
     config::Loaded,
     engine::docker::Docker,
-    firewall::{Firewall, NoFirewall, nft::Nft, rules::Rules},
+    firewall::{
+        Firewall, NoFirewall,
+        nft::Nft,
+        rules::{Door, Rules},
+    },
     model::Result,
     store::{Store, embedded::Embedded, redis::Redis},
 };
+
+use super::carry;
 
 /// All that a server stands on.
 pub(super) async fn adapters(loaded: &Loaded) -> Result<Adapters> {
@@ -25,7 +32,11 @@ pub(super) async fn adapters(loaded: &Loaded) -> Result<Adapters> {
         tracing::warn!("the firewall is switched off: containers reach each other's ports and the host's services");
         Arc::new(NoFirewall)
     };
-    Ok(Adapters { engine: Arc::new(engine(loaded)?), store, firewall, clock: Arc::new(SystemClock::new()) })
+    let carrier: Arc<dyn Carrier> = match loaded.door() {
+        Some(_) => Arc::new(Link::new(config.data.path(), Box::new(carry::start))),
+        None => Arc::new(NoCarrier),
+    };
+    Ok(Adapters { carrier, engine: Arc::new(engine(loaded)?), store, firewall, clock: Arc::new(SystemClock::new()) })
 }
 
 /// The engine.
@@ -42,6 +53,6 @@ pub(super) fn rules(loaded: &Loaded) -> Rules {
         gateway: network.gateway(),
         check_in_port: loaded.config.check_in.port,
         subnet: network.subnet,
-        door: None,
+        door: loaded.door().map(|port| Door { port, published: loaded.config.ports.bind }),
     }
 }

@@ -1,20 +1,45 @@
 //! `carry`: the process that connections are handed to which woke a container.
 
-use std::path::Path;
+use std::{
+    io::{self, stdin},
+    os::fd::AsFd,
+    path::Path,
+    process::Stdio,
+};
 
 use rustix::process::setsid;
 use spindown::{
     carrier::process::{self, REST},
-    model::Result,
+    model::{Error, Result},
 };
 
 use super::serve::{allow_descriptors, log_to_stderr};
 
-/// Carries until there is nothing left to do.
-pub(super) async fn carry(socket: &Path) -> Result<()> {
+/// Starts a carrier that listens at this path, and outlives whoever starts it.
+pub(super) fn start(socket: &Path) -> io::Result<()> {
+    // What is not waited for here is by the runtime.
+    // This very program, also after another has taken its name.
+    let carrier = tokio::process::Command::new("/proc/self/exe")
+        .arg("carry")
+        .arg(socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    tracing::info!(pid = carrier.id(), "a carrier was started");
+    Ok(())
+}
+
+/// Carries until there is nothing left to do; without a path, on the socket that is standard input.
+pub(super) async fn carry(socket: Option<&Path>) -> Result<()> {
     log_to_stderr();
     allow_descriptors();
     // Started by a server, it must not end with the server's terminal. A unit's own process leads its session already.
     let _ = setsid();
-    process::run(socket, REST).await
+    let listening = match socket {
+        Some(path) => process::listen(path).await?,
+        None => process::inherit(stdin().as_fd().try_clone_to_owned().map_err(|e| Error::invalid(e.to_string()))?)?,
+    };
+    process::run(listening, REST).await;
+    Ok(())
 }

@@ -58,10 +58,11 @@ pub(super) async fn examine(loaded: &Loaded, address: SocketAddr) -> Vec<Finding
         let named = loaded.config.engine.as_str();
         (judge::engine(named, described.map(|(described, _)| described)), judge::clock(time, skew), disk)
     };
-    let ((engine, clock, engine_disk), (network, routes), rules, (listeners, own), store, disk, image, files) = tokio::join!(
+    let ((engine, clock, engine_disk), (network, routes), rules, obstacle, (listeners, own), store, disk, image, files) = tokio::join!(
         engine,
         probe::network(loaded),
         probe::rules(loaded),
+        probe::obstacle(loaded),
         probe::listeners(loaded),
         probe::store(loaded),
         probe::disk(loaded.config.data.path()),
@@ -78,6 +79,7 @@ pub(super) async fn examine(loaded: &Loaded, address: SocketAddr) -> Vec<Finding
     if loaded.config.check_in.enabled && !serving {
         findings.push(judge::check_in(loaded.network().gateway(), loaded.config.check_in.port, &listeners));
     }
+    findings.push(judge::door(loaded.door(), &obstacle, (!serving).then_some(&*listeners)));
     findings.push(judge::store(&store));
     findings.push(clock);
     if loaded.config.redis_url.is_none() {

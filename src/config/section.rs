@@ -172,6 +172,23 @@ impl Default for Firewall {
     }
 }
 
+/// Where connections to sleeping containers arrive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Door {
+    /// Whether there is one. Without it, or without the firewall, a sleeping container wakes for a request alone.
+    pub enabled: bool,
+    /// On which port the kernel sends them there; nobody else gets to it.
+    pub port: u16,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        // Just below the ports that are handed out.
+        Self { enabled: true, port: 19_990 }
+    }
+}
+
 /// Who may call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
 
 use super::{
-    Firewall,
+    Firewall, obstacle,
     rules::{self, Frames, Rules},
 };
 use crate::model::{Error, Result};
@@ -36,6 +36,8 @@ struct Known {
     applied: Option<(String, String)>,
     /// The ports that are to be asleep.
     asleep: BTreeSet<u16>,
+    /// Whether the kernel may not have been told of them.
+    unsure: bool,
 }
 
 /// Why a call of `nft` came to nothing.
@@ -50,7 +52,7 @@ impl Nft {
     /// The firewall of these rules. Nothing is applied yet. `Invalid` if they cannot be written down.
     pub fn new(rules: Rules) -> Result<Self> {
         rules.check()?;
-        let known = Mutex::new(Known { frames: Frames::Named, applied: None, asleep: BTreeSet::new() });
+        let known = Mutex::new(Known { frames: Frames::Named, applied: None, asleep: BTreeSet::new(), unsure: false });
         Ok(Self { rules, program: PathBuf::from("nft"), known })
     }
 
@@ -92,6 +94,7 @@ impl Nft {
             return Err(Error::unavailable("the firewall rules were changed while they were applied"));
         }
         known.applied = Some((text, listing));
+        known.unsure = false;
         Ok(())
     }
 
@@ -187,17 +190,36 @@ impl Firewall for Nft {
     async fn divert(&self, ports: &BTreeSet<u16>) -> Result<()> {
         let mut known = self.known.lock().await;
         let change = self.rules.change(&known.asleep, ports);
-        if self.rules.door.is_none() || change.is_empty() {
+        if self.rules.door.is_none() || change.is_empty() && !known.unsure {
             return Ok(());
         }
         // Whatever becomes of this call: that is what holds from here on, and `ensure` sees to it.
         known.asleep = ports.clone();
+        if std::mem::replace(&mut known.unsure, true) {
+            return self.apply(&mut known, &uplinks()).await;
+        }
         match self.call(&change).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                known.unsure = false;
+                Ok(())
+            }
             // Somebody has been at the set, or at the table.
             Err(Failure::Refused(_)) => self.apply(&mut known, &uplinks()).await,
             Err(Failure::Broken(error)) => Err(error),
         }
+    }
+
+    async fn obstacle(&self) -> Result<Option<String>> {
+        let Some(door) = self.rules.door else { return Ok(None) };
+        let chains = self.call("list chains\n").await.map_err(Failure::into_error)?;
+        for place in obstacle::closed(&chains, &self.rules.table) {
+            // One that is gone meanwhile is in nobody's way.
+            let rules = self.call(&format!("list table {place}\n")).await.unwrap_or_default();
+            if !rules.is_empty() && !obstacle::names(&rules, door.port) {
+                return Ok(Some(obstacle::advice(&place, door.port)));
+            }
+        }
+        Ok(None)
     }
 
     async fn remove(&self) -> Result<()> {

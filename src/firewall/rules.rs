@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn chains_and_rules_are_counted() {
         assert_eq!(size(&rules().text(&[], Frames::Named, &BTreeSet::new())), 5 + (6 + 4 + 4 + 5 + 1));
-        let door = Some(Door { port: 19_999, published: Ipv4Addr::UNSPECIFIED.into() });
+        let door = Some(Door { port: 19_990, published: Ipv4Addr::UNSPECIFIED.into() });
         let with_door = Rules { door, ..rules() }.text(&[], Frames::Named, &BTreeSet::new());
         assert_eq!(size(&with_door), 8 + (6 + 4 + 4 + 5 + 1) + (2 + 1 + 2));
         assert_eq!(

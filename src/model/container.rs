@@ -8,7 +8,7 @@ use std::{
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::{
-    Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, VolumeName, birth,
+    Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, VolumeName, Wake, birth,
 };
 
 /// What a container is doing, in Spindown's words.
@@ -127,6 +127,8 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// After how much idleness it is stopped.
     pub idle_timeout: IdleTimeout,
+    /// For what it wakes.
+    pub wake: Wake,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// Fingerprints of its SSH host keys, once they are known.
@@ -167,6 +169,7 @@ impl Container {
         id: &ContainerId,
         owner: &str,
         idle_timeout: IdleTimeout,
+        wake: Wake,
         labels: &BTreeMap<String, String>,
     ) -> BTreeMap<String, String> {
         let facts = [
@@ -174,6 +177,7 @@ impl Container {
             (birth::ID, id.to_string()),
             (birth::OWNER, owner.to_owned()),
             (birth::IDLE_TIMEOUT, idle_timeout.to_string()),
+            (birth::WAKE, wake.as_str().to_owned()),
         ];
         let facts = facts.into_iter().map(|(key, value)| (key.to_owned(), value));
         facts.chain(labels.iter().map(|(k, v)| (format!("{}{k}", birth::LABEL_PREFIX), v.clone()))).collect()
@@ -210,6 +214,7 @@ impl Container {
             idle_timeout: label(birth::IDLE_TIMEOUT)
                 .and_then(|t| IdleTimeout::parse(t).ok())
                 .unwrap_or(default_timeout),
+            wake: label(birth::WAKE).and_then(|word| Wake::parse(word).ok()).unwrap_or_default(),
             created_at: label(birth::CREATED_AT)
                 .and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok())
                 .unwrap_or(seen.created_at),

@@ -1,5 +1,11 @@
 //! Events: what happened, and how it follows from what a container showed before and after.
 
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
 use time::OffsetDateTime;
 
 use super::{ContainerId, Name, Status, StoppedBy};
@@ -18,12 +24,26 @@ pub struct Event {
 }
 
 /// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A container was made, or came to light.
     Created,
     /// It came up.
     Started,
+    /// A connection woke it, and has come through to it.
+    Woken {
+        /// Who connected.
+        client: IpAddr,
+        /// How long that client waited.
+        took: Duration,
+    },
+    /// A connection would have woken it, and came to nothing.
+    WakeRefused {
+        /// Who connected.
+        client: IpAddr,
+        /// Why it came to nothing.
+        reason: Cow<'static, str>,
+    },
     /// It was told to stop.
     Stopping(StoppedBy),
     /// The order to stop was taken back: it was in use after all, or somebody started it.
@@ -61,9 +81,11 @@ pub enum What {
 
 impl What {
     /// One of each kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::Started,
+        Self::Woken { client: IpAddr::V4(Ipv4Addr::LOCALHOST), took: Duration::ZERO },
+        Self::WakeRefused { client: IpAddr::V4(Ipv4Addr::LOCALHOST), reason: Cow::Borrowed("") },
         Self::Stopping(StoppedBy::Idle),
         Self::Kept,
         Self::Stopped { by: None, exit_code: None },
@@ -81,10 +103,12 @@ impl What {
     ];
 
     /// The word.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Started => "started",
+            Self::Woken { .. } => "woken",
+            Self::WakeRefused { .. } => "wake_refused",
             Self::Stopping(_) => "stopping",
             Self::Kept => "kept",
             Self::Stopped { .. } => "stopped",
@@ -157,7 +181,7 @@ mod tests {
         let told = What::Stopped { by: Some(StoppedBy::Idle), exit_code: Some(143) };
         for (before, after, expected) in [
             (nothing, up, Some(What::Started)),
-            (nothing, down, Some(told)),
+            (nothing, down, Some(told.clone())),
             (nothing, nothing, None),
             (up, up, None),
             (up, again, Some(What::Started)),
@@ -167,7 +191,7 @@ mod tests {
             (stopping, stopping, None),
             (stopping, up, Some(What::Kept)),
             (stopping, again, Some(What::Started)),
-            (stopping, down, Some(told)),
+            (stopping, down, Some(told.clone())),
             (up, down, Some(told)),
             (down, down, None),
             (down, up, Some(What::Started)),

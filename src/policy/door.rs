@@ -9,7 +9,7 @@ pub enum Way {
     Through,
     /// To the door, which wakes it.
     Door,
-    /// Nowhere: it is refused.
+    /// Not to the door: while the container is down its port is closed.
     Closed,
 }
 
@@ -38,7 +38,7 @@ pub fn way(sleeper: &Sleeper) -> Way {
         Status::Missing => Way::Closed,
         Status::Running | Status::Frozen if waking => Way::Door,
         Status::Running | Status::Frozen => Way::Through,
-        // Sent to the door before it goes down: whoever comes meanwhile is not lost, and keeps it.
+        // Sent to the door before it goes down: whoever comes meanwhile waits there, and wakes it again.
         Status::Stopping if ordered == Some(StoppedBy::Idle) && wake != Wake::Never => Way::Door,
         // The engine closes its ports when it is done.
         Status::Stopping => Way::Through,

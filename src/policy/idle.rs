@@ -13,6 +13,8 @@ pub enum Sign {
     Request,
     /// It reported connections.
     Connections,
+    /// Somebody has a connection to it through the door.
+    Carried,
     /// It reported that there are none: a sign of life, not of use.
     CheckIn,
     /// What the store remembers of earlier use.
@@ -31,6 +33,7 @@ impl Sign {
             Self::Start => "start",
             Self::Request => "request",
             Self::Connections => "connections",
+            Self::Carried => "carried",
             Self::CheckIn => "check-in",
             Self::Remembered => "remembered",
         }
@@ -43,6 +46,7 @@ impl fmt::Display for Sign {
             Self::Start => "it was started",
             Self::Request => "somebody asked for it",
             Self::Connections => "it reported connections",
+            Self::Carried => "somebody is connected to it through the door",
             Self::CheckIn => "it reported no connections",
             Self::Remembered => "it was in use, as the store remembers",
         })

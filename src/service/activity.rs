@@ -9,7 +9,7 @@ use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
     clock::Clock,
     meter,
-    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Moment, Result, Stamp, Status},
+    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Moment, Result, Stamp, Status, What},
     policy::idle::{Case, Judgement, Sign, Verdict, judge},
 };
 
@@ -96,6 +96,10 @@ pub struct ActivityReport {
     pub reason: String,
     /// When the verdict changes if nothing more happens; `None` if it does not.
     pub changes_at: Option<OffsetDateTime>,
+    /// Whether a connection wakes it now.
+    pub wakes: bool,
+    /// What happened to it last, the latest first.
+    pub history: Vec<(OffsetDateTime, What)>,
     /// A stop that failed and is tried again.
     pub trouble: Option<StopTrouble>,
 }
@@ -224,6 +228,8 @@ impl Spindown {
             verdict: judgement.verdict,
             reason: judgement.explain(entry.container.idle_timeout, now.moment),
             changes_at: judgement.due.map(|due| now.date_of(due)),
+            wakes: self.wakes(&entry),
+            history: entry.history.iter().rev().map(|(stamp, what)| (stamp.at, what.clone())).collect(),
             trouble: entry.trouble.map(|trouble| StopTrouble {
                 failures: trouble.failures,
                 message: trouble.message,

@@ -46,11 +46,13 @@ impl EventLog {
         self.open.store(true, Ordering::Relaxed);
     }
 
-    /// Notes what happened to a container, if it is known what there was before.
-    pub(super) fn note_container(&self, now: Stamp, container: (ContainerId, Name), what: What) {
-        if self.open.load(Ordering::Relaxed) {
+    /// Notes what happened to a container, if it is known what there was before. Answers whether it is.
+    pub(super) fn note_container(&self, now: Stamp, container: (ContainerId, Name), what: What) -> bool {
+        let open = self.open.load(Ordering::Relaxed);
+        if open {
             self.append(now, Some(container), what);
         }
+        open
     }
 
     /// Notes what happened to the host.
@@ -103,6 +105,11 @@ impl Spindown {
         // A number that is still to come would be waited for in silence.
         let after = after.map_or(latest, |after| after.min(latest));
         Reader { after, told_of_gap: false, last }
+    }
+
+    /// The number of the last event, as it changes: for whoever looks at how things are whenever something has happened.
+    pub fn last_event(&self) -> watch::Receiver<u64> {
+        self.events.last.subscribe()
     }
 
     /// What comes next, when there is something; `None` when the server ends.

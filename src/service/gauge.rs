@@ -22,6 +22,7 @@ impl Spindown {
         for (status, count) in counts {
             metrics::gauge!(meter::CONTAINERS, "status" => status.as_str()).set(count);
         }
+        metrics::gauge!(meter::CARRIED).set(self.carried_count() as f64);
         metrics::gauge!(meter::UNFLUSHED).set(unflushed);
         metrics::gauge!(meter::SWEEP_AGE).set(self.since_last_sweep().as_secs_f64());
     }

@@ -17,6 +17,8 @@ pub struct Check {
     pub part: &'static str,
     /// What is wrong.
     pub problem: Option<String>,
+    /// What may be wrong, and cannot be known from here.
+    pub doubt: Option<String>,
 }
 
 /// What is remembered between two looks.
@@ -25,11 +27,28 @@ pub(super) struct Vitals {
     firewall: Mutex<Option<String>>,
     last: tokio::sync::Mutex<Option<(Moment, Vec<Check>)>>,
     listener: Mutex<Option<String>>,
+    door: Mutex<(Option<String>, Option<String>)>,
 }
 
 impl Vitals {
     pub(super) fn firewall_seen(&self, outcome: Result<()>) {
         *self.firewall.locked() = outcome.err().map(|e| e.message().to_owned());
+    }
+
+    /// Notes whether the door can do its work, or what may be in its way; news of that is logged.
+    pub(super) fn door_seen(&self, outcome: Result<Option<String>>) {
+        let now = match outcome {
+            Ok(doubt) => (None, doubt),
+            Err(error) => (Some(error.message().to_owned()), None),
+        };
+        let before = std::mem::replace(&mut *self.door.locked(), now.clone());
+        match now {
+            (None, None) if before != now => tracing::info!("connections wake sleeping containers again"),
+            (Some(told), _) | (_, Some(told)) if ![&before.0, &before.1].contains(&&Some(told.clone())) => {
+                tracing::warn!(told, "connections to sleeping containers may not wake them");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -44,7 +63,8 @@ impl Spindown {
             return checks.clone();
         }
         let (engine, store, disk) = tokio::join!(self.check_engine(), self.store.ping(), self.disk_problem());
-        let check = |part, problem| Check { part, problem };
+        let check = |part, problem| Check { part, problem, doubt: None };
+        let (door, doubt) = self.vitals.door.locked().clone();
         let message = |outcome: Result<()>| outcome.err().map(|e: Error| e.message().to_owned());
         let checks = vec![
             check("engine", message(engine)),
@@ -52,6 +72,7 @@ impl Spindown {
             check("firewall", self.vitals.firewall.locked().clone()),
             check("scheduler", self.scheduler_problem()),
             check("check_in", self.vitals.listener.locked().clone()),
+            Check { doubt, ..check("door", door) },
             check("disk", disk),
         ];
         *last = Some((now, checks.clone()));

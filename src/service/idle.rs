@@ -93,11 +93,16 @@ impl Spindown {
             return Ok(());
         }
         self.order_stop(id, StoppedBy::Idle).await?;
-        // What came in while the order was written overrules it.
+        // From here on whoever connects comes to the door, and is not lost with it.
+        if let Err(error) = self.divert().await {
+            tracing::warn!(container = %id, error = error.message(), "connections while it stops may be lost");
+        }
+        // What came in until then overrules the order.
         if !self.is_idle_but_for_the_order(id) {
             tracing::info!(container = %id, "kept: it came into use at the last moment");
             count_stop(StoppedBy::Idle, "withdrawn");
-            return self.withdraw_stop(id).await;
+            self.withdraw_stop(id).await?;
+            return self.divert().await;
         }
         self.carry_out_stop(id).await
     }
@@ -111,10 +116,11 @@ impl Spindown {
         Ok(self.judge(&self.snapshot.require(id)?, now).verdict == Verdict::Sleep)
     }
 
-    /// Takes in what other servers saw and changed.
+    /// Takes in what other servers saw and changed, and which connections are carried.
     pub(super) async fn read_evidence(&self, id: &ContainerId) -> Result<()> {
         let remembered = self.store.activity(id).await?;
         self.catch_up(id).await?;
+        self.heed_carried().await?;
         let now = self.clock.now();
         if let Some(remembered) = remembered {
             self.snapshot.update(id, |entry| entry.remember(remembered, now));

@@ -33,7 +33,15 @@ impl Locks {
     /// # Errors
     /// `Unavailable` if it is not free in time.
     pub(super) async fn lock_in_time(&self, id: &ContainerId) -> Result<OwnedMutexGuard<()>> {
-        tokio::time::timeout(PATIENCE, self.lock(id)).await.map_err(|late| {
+        self.lock_within(PATIENCE, id).await
+    }
+
+    /// The same for one who waits so long.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is not free in time.
+    pub(super) async fn lock_within(&self, patience: Duration, id: &ContainerId) -> Result<OwnedMutexGuard<()>> {
+        tokio::time::timeout(patience, self.lock(id)).await.map_err(|late| {
             Error::unavailable("others are changing the container and take long over it: try again in a while")
                 .caused_by(late)
         })

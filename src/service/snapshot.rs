@@ -1,7 +1,7 @@
 //! The snapshot: what is known of every container, in memory. Every read of the API is answered from here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::Ipv4Addr,
     ops::Bound,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -13,15 +13,19 @@ use super::event::EventLog;
 use crate::{
     clock::Clock,
     model::{
-        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Moment, Name, Observation, Reference,
-        Result, Shown, Stamp, Status, Stop, What, changes, status,
+        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Moment, Name, Observation, Protocol,
+        Reference, Result, Shown, Stamp, Status, Stop, What, changes, status,
     },
     policy::{
         cause::{self, Outage},
         idle::{Evidence, Sign},
+        patience::Tries,
         watch,
     },
 };
+
+/// How much of its history is kept of one container.
+const HISTORY: usize = 32;
 
 /// A stop that failed and is tried again.
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ pub(super) struct Entry {
     /// Whether somebody signalled it since it came up.
     pub signalled: bool,
     pub trouble: Option<Trouble>,
+    /// How it did when it was woken last; `None` if it has not been.
+    pub tries: Option<Tries>,
+    /// What happened to it last, the oldest first.
+    pub history: VecDeque<(Stamp, What)>,
     /// Whether it runs and has stopped reporting.
     pub silent: bool,
     /// Changed here and not in the store yet.
@@ -81,6 +89,8 @@ impl Entry {
             known_since: now.moment,
             signalled: false,
             trouble: None,
+            tries: None,
+            history: VecDeque::new(),
             silent: false,
             unsaved: false,
             unsure: false,
@@ -250,6 +260,7 @@ pub(super) struct Index {
     by_engine_id: BTreeMap<EngineId, ContainerId>,
     by_name: HashMap<Name, ContainerId>,
     by_address: HashMap<Ipv4Addr, ContainerId>,
+    by_port: HashMap<u16, ContainerId>,
 }
 
 impl Snapshot {
@@ -278,11 +289,11 @@ impl Snapshot {
     }
 
     /// Puts an entry in, unless there is one.
-    pub(super) fn add(&self, entry: Entry) {
+    pub(super) fn add(&self, mut entry: Entry) {
         let mut index = self.write();
         if !index.entries.contains_key(&entry.container.id) {
             index.link(&entry.container);
-            self.tell(&entry, What::Created);
+            self.tell(&mut entry, What::Created);
             index.entries.insert(entry.container.id.clone(), entry);
         }
     }
@@ -314,16 +325,29 @@ impl Snapshot {
     /// Forgets one.
     pub(super) fn remove(&self, id: &ContainerId) {
         let mut index = self.write();
-        if let Some(entry) = index.entries.remove(id) {
+        if let Some(mut entry) = index.entries.remove(id) {
             index.unlink(id, &entry.container.name, &entry.container.engine_id);
-            self.tell(&entry, What::Removed);
+            self.tell(&mut entry, What::Removed);
             index.by_address.retain(|_, of| of != id);
+            index.by_port.retain(|_, of| of != id);
         }
     }
 
-    fn tell(&self, entry: &Entry, what: What) {
-        let subject = (entry.container.id.clone(), entry.container.name.clone());
-        self.events.note_container(self.clock.now(), subject, what);
+    /// Tells what happened to a container, beside what follows from how it changes.
+    pub(super) fn note(&self, id: &ContainerId, what: What) {
+        if let Some(entry) = self.write().entries.get_mut(id) {
+            self.tell(entry, what);
+        }
+    }
+
+    fn tell(&self, entry: &mut Entry, what: What) {
+        let (now, subject) = (self.clock.now(), (entry.container.id.clone(), entry.container.name.clone()));
+        if self.events.note_container(now, subject, what.clone()) {
+            if entry.history.len() == HISTORY {
+                entry.history.pop_front();
+            }
+            entry.history.push_back((now, what));
+        }
     }
 
     /// The container that has the address.
@@ -361,6 +385,11 @@ impl Index {
         self.entries.get(id)
     }
 
+    /// The one that has the host's TCP port.
+    pub(super) fn at_port(&self, port: u16) -> Option<&Entry> {
+        self.entries.get(self.by_port.get(&port)?)
+    }
+
     fn link(&mut self, container: &Container) {
         let id = &container.id;
         self.by_engine_id.insert(container.engine_id.clone(), id.clone());
@@ -368,6 +397,8 @@ impl Index {
         if let Some(address) = container.address {
             self.by_address.insert(address, id.clone());
         }
+        let ports = container.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+        self.by_port.extend(ports.map(|port| (port.host, id.clone())));
     }
 
     fn unlink(&mut self, id: &ContainerId, name: &Name, engine_id: &EngineId) {

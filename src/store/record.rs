@@ -11,7 +11,7 @@ use time::{OffsetDateTime, UtcOffset, serde::rfc3339};
 use super::Attempt;
 use crate::model::{
     Activity, CheckIn, Claim, Container, ContainerId, EngineId, Error, HostName, IdleTimeout, Kind, Name, Port,
-    Protocol, Removal, Result, Stop, StopOrder, StoppedBy, VolumeName,
+    Protocol, Removal, Result, Stop, StopOrder, StoppedBy, VolumeName, Wake,
 };
 
 /// The version that this Spindown writes, and the newest that it reads.
@@ -152,6 +152,9 @@ pub(super) struct ContainerRecord {
     labels: BTreeMap<String, String>,
     /// Null is never.
     idle_timeout: Option<Duration>,
+    /// None is `always`, as with those that were written before there was a door.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wake: Option<String>,
     #[serde(with = "rfc3339")]
     created_at: OffsetDateTime,
     ssh_host_keys: Vec<String>,
@@ -187,6 +190,7 @@ impl Kept for Container {
             owner: self.owner.clone(),
             labels: self.labels.clone(),
             idle_timeout: self.idle_timeout.span(),
+            wake: (self.wake != Wake::default()).then(|| self.wake.as_str().to_owned()),
             created_at: utc(self.created_at),
             ssh_host_keys: self.ssh_host_keys.clone(),
             stopping: self.stopping.map(|s| stop(s.by, s.at, true, s.run)),
@@ -214,6 +218,7 @@ impl Kept for Container {
             owner: r.owner,
             labels: r.labels,
             idle_timeout: r.idle_timeout.map_or(IdleTimeout::Never, IdleTimeout::After),
+            wake: r.wake.map(|word| Wake::parse(&word)).transpose()?.unwrap_or_default(),
             created_at: r.created_at,
             ssh_host_keys: r.ssh_host_keys,
             stopping: r

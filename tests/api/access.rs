@@ -10,6 +10,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rocket::figment::Figment;
 use spindown::{
+    carrier::NoCarrier,
     clock::{Clock, SystemClock},
     config,
     engine::sim::Sim,
@@ -36,7 +37,8 @@ fn routes(name: &str) -> Vec<(String, String)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let engine = Arc::new(Sim::new(Arc::clone(&clock)));
     let store = Arc::new(Embedded::open(folder.path()).unwrap());
-    let spindown = Spindown::new(loaded.settings().unwrap(), engine, store, Arc::new(NoFirewall), clock);
+    let spindown =
+        Spindown::new(loaded.settings().unwrap(), engine, store, Arc::new(NoFirewall), Arc::new(NoCarrier), clock);
     let server = api_server(loaded.figment, spindown, TrustedProxies::default());
     let filled = |path: &str| {
         let parts = path.split('/').map(|part| if part.starts_with('<') { name } else { part });

@@ -7,6 +7,7 @@ use reqwest::Method;
 use rocket::figment::Figment;
 use serde_json::{Value, json};
 use spindown::{
+    carrier::NoCarrier,
     clock::{Clock, SystemClock},
     config,
     engine::sim::Sim,
@@ -189,7 +190,7 @@ async fn repeated_at_the_same_moment_it_is_one_as_well() {
     engine.add_image("site", Image { exposed, ..Image::default() });
     let (engine, store) = (Arc::new(engine), Arc::new(Embedded::open(folder.path()).unwrap()));
     let settings = config::from(Figment::new()).unwrap().settings().unwrap();
-    let spindown = Spindown::new(settings, engine, store, Arc::new(NoFirewall), clock);
+    let spindown = Spindown::new(settings, engine, store, Arc::new(NoFirewall), Arc::new(NoCarrier), clock);
     let _events = spindown.meet_engine().await.unwrap();
     for round in 0..150 {
         let key = IdempotencyKey::parse(&format!("key {round}")).unwrap();

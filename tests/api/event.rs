@@ -1,6 +1,9 @@
 //! `/v1/events` and `/metrics`: what a machine reads along.
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use reqwest::{Method, Response};
 use serde_json::Value;
@@ -160,6 +163,9 @@ async fn metrics_tell_what_goes_on() {
     server.patch(&format!("/v1/containers/{down}"), "status=stopped").await;
     server.wait_for_status(&down, "stopped").await;
     server.post("/v1/check-in", "active-connections=1").await;
+    let asleep = server.create("idle_timeout=1s").await;
+    let asleep = server.wait_for_status(text(&asleep["id"]), "stopped").await;
+    until_woken(&asleep);
     let mut metrics = String::new();
     // The first sweeps may come before there is anything to judge.
     let judged = |answer: &crate::support::server::Answer| {
@@ -179,15 +185,15 @@ async fn metrics_tell_what_goes_on() {
         assert!(metrics.contains(&format!("# TYPE {name} {form}\n")), "{name}\n{metrics}");
     }
     for (series, expected) in [
-        ("spindown_containers{status=\"running\"}", 1.0),
+        ("spindown_containers{status=\"running\"}", 2.0),
         ("spindown_containers{status=\"stopped\"}", 1.0),
         ("spindown_containers{status=\"missing\"}", 0.0),
         ("spindown_stops_total{by=\"user\",outcome=\"done\"}", 1.0),
         ("spindown_check_ins_total{outcome=\"refused\"}", 1.0),
-        ("spindown_events_total{event=\"created\"}", 2.0),
+        ("spindown_events_total{event=\"created\"}", 3.0),
         ("spindown_part_up{part=\"engine\"}", 1.0),
-        ("spindown_engine_call_seconds_count{call=\"create\",outcome=\"ok\"}", 2.0),
-        ("spindown_request_seconds_count{method=\"POST\",route=\"/v1/containers\",status=\"201\"}", 2.0),
+        ("spindown_engine_call_seconds_count{call=\"create\",outcome=\"ok\"}", 3.0),
+        ("spindown_request_seconds_count{method=\"POST\",route=\"/v1/containers\",status=\"201\"}", 3.0),
         ("spindown_request_seconds_count{method=\"GET\",route=\"/metrics\",status=\"401\"}", 1.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}\n{metrics}");
@@ -199,4 +205,13 @@ async fn metrics_tell_what_goes_on() {
     assert!(metrics.contains("spindown_store_call_seconds_count{call=\"put_container\",outcome=\"ok\"}"), "{metrics}");
     // Nothing of what is in a request's path becomes a series of its own.
     assert!(!metrics.contains(&id), "{metrics}");
+}
+
+/// Connects to a container that sleeps until it has answered.
+fn until_woken(container: &Value) {
+    let port = container["ports"][0]["host_port"].as_u64().unwrap().try_into().unwrap();
+    let mut stream = std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(b"SSH-2.0-test\r\n").unwrap();
+    stream.read_exact(&mut [0; 4]).unwrap();
 }

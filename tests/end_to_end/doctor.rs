@@ -37,6 +37,7 @@ async fn the_doctor_tells_what_is_well_beside_a_server_and_without_one() {
         ("engine", "Docker"),
         ("network", "is there"),
         ("rules", "in place"),
+        ("door", "connections to sleeping containers come to"),
         ("store", "hands out backups, 1 containers"),
         ("image", "exposes 22"),
     ] {

@@ -1,8 +1,14 @@
-//! A server that is killed between any two steps of a create, a stop, a start, a removal or a reset. Whatever the next
-//! one finds, nothing is lost and nothing is left over: the API's answer and the engine agree, ports belong to what there
-//! is, and what was begun is finished or can be done again.
+//! A server that is killed between any two steps of a create, a stop, a start, a wake, a removal or a reset. Whatever the
+//! next one finds, nothing is lost and nothing is left over: the API's answer and the engine agree, ports belong to what
+//! there is, and what was begun is finished or can be done again.
 
-use std::{collections::BTreeSet, net::TcpListener, os::unix::process::ExitStatusExt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::process::ExitStatusExt,
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream};
 use reqwest::Method;
@@ -29,6 +35,8 @@ enum Deed {
     Stop,
     IdleStop,
     Start,
+    /// A start for a connection.
+    Wake,
     Remove,
     Reset,
 }
@@ -40,6 +48,7 @@ fn deeds(step: Step) -> &'static [Deed] {
         CreateBegun | CreateClaimed | CreateMade | CreateKeysPut | CreateStarted | CreateTakenUp => &[Deed::Create],
         StopOrdered | StopDone => &[Deed::Stop, Deed::IdleStop],
         StartDone => &[Deed::Start],
+        WakeStarted | WakeReady | WakeCarried => &[Deed::Wake],
         RemoveOrdered => &[Deed::Remove],
         RemoveDone | RemoveVolumesDone | RemoveForgotten | RemoveReleased => &[Deed::Remove, Deed::FailingCreate],
         ResetMade | ResetKeysPut | ResetOldStopped | ResetStarted | ResetTakenUp | ResetOldRemoved | ResetRenamed => {
@@ -62,6 +71,11 @@ async fn a_server_is_killed_at_every_step_of_a_create() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_is_killed_at_every_step_of_a_stop_and_a_start() {
     kill_at(steps_of(&[Deed::Stop, Deed::IdleStop, Deed::Start]), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_is_killed_at_every_step_of_a_wake() {
+    kill_at(steps_of(&[Deed::Wake]), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -121,7 +135,7 @@ impl Case {
             ("SPINDOWN_IDLE_SWEEP", "1s".into()),
         ];
         settings.extend(redis.map(|url| ("SPINDOWN_REDIS_URL", url)));
-        let timeout = if matches!(deed, Deed::IdleStop) { "1s" } else { "never" };
+        let timeout = if matches!(deed, Deed::IdleStop | Deed::Wake) { "1s" } else { "never" };
         let form = format!(
             "image={IMAGE}&name={}-kill&idle_timeout={timeout}&authorized_keys={}",
             block.instance(),
@@ -187,6 +201,7 @@ impl Case {
                 assert_eq!(server.get(&path(&made)).await.json["status"], "running");
                 self.is_all_there_is(&server, &made).await;
             }
+            Deed::Wake => self.wake(server).await,
             Deed::Remove => {
                 let home = format!("{}-kill-home", self.block.instance());
                 let made = server
@@ -204,6 +219,33 @@ impl Case {
             }
             Deed::Reset => self.reset(server).await,
         }
+    }
+
+    async fn wake(&self, mut server: Server) {
+        let made = self.create(&server).await.json;
+        server.wait_for_status(made["id"].as_str().unwrap(), "stopped").await;
+        let made = server.patch(&path(&made), "idle_timeout=never").await.json;
+        let port = self.block.ports().0;
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.write_all(b"SSH-2.0-test\r\n").unwrap();
+        assert_killed(&mut server);
+        let mut answer = [0; 4];
+        let read = client.read_exact(&mut answer);
+        if self.step == Step::WakeCarried {
+            read.unwrap();
+            assert_eq!(&answer, b"SSH-");
+        } else {
+            // What was said has come to nothing, and must not look as if it had come through.
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+        let server = revive(server);
+        assert_eq!(server.get(&path(&made)).await.json["status"], "running");
+        if self.step == Step::WakeCarried {
+            assert!(client.read(&mut [0; 256]).unwrap() > 0, "it goes on");
+        }
+        until_greeted(HERE, port).await;
+        self.is_all_there_is(&server, &made).await;
     }
 
     async fn reset(&self, mut server: Server) {

@@ -172,8 +172,9 @@ async fn two_servers_over_one_redis_tell_the_same() {
     let url = redis.url();
     let both = [("SPINDOWN_REDIS_URL", url.as_str()), ("SPINDOWN_IDLE_SWEEP", "1s"), ("SPINDOWN_STORE_DRIFT", "1s")];
     let one = Server::try_start(Arc::clone(&block), &both).unwrap();
-    // The gateway's port for check-ins belongs to the first.
-    let second = [&both[..], &[("SPINDOWN_CHECK_IN_ENABLED", "false")]].concat();
+    // The gateway's port for check-ins belongs to the first, and so do the machine's rules and the door.
+    let second =
+        [&both[..], &[("SPINDOWN_CHECK_IN_ENABLED", "false"), ("SPINDOWN_FIREWALL_ENABLED", "false")]].concat();
     let other = Server::try_start(block, &second).unwrap();
 
     let made = one.create("labels=class%3Dlogic").await;

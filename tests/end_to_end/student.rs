@@ -69,16 +69,13 @@ async fn a_student_works_leaves_and_finds_everything_again() {
     assert_eq!(stopped["stopped_by"], "idle", "{stopped:#}");
     assert_eq!((&stopped["ssh_port"], &stopped["stops_at"]), (&"".into(), &Value::Null), "{stopped:#}");
     assert_eq!(stopped["ports"], made["ports"]);
-    assert!(TcpStream::connect((HERE, port(&made))).is_err());
     assert!(!runs(&made));
 
-    // He finds it where it was, as it was.
-    let again = server.patch(&path, "status=running").await;
-    assert_eq!(again.status, 200, "{:#}", again.json);
+    // He logs in, and finds it where it was, as it was.
+    assert_eq!(key.login(&ssh, &["cat essay"]).unwrap(), "draft");
+    let again = server.get(&path).await;
     assert_eq!((&again.json["status"], &again.json["ssh_port"]), (&"running".into(), &made["ssh_port"]));
     assert_eq!((&again.json["stopped_by"], &again.json["ports"]), (&Value::Null, &made["ports"]));
-    until_greeted(HERE, port(&made)).await;
-    assert_eq!(key.login(&ssh, &["cat essay"]).unwrap(), "draft");
     assert_eq!(shown_host_keys(port(&made)), keys);
 
     // Until it is removed, and nothing is left.

@@ -150,7 +150,7 @@ impl Yard {
             &network.foreign().to_string(),
             &network.name,
         ]);
-        let (check_in, door) = (block.ports().1, block.ports().1 - 1);
+        let (check_in, door) = (block.ports().1, block.door());
         let nft = Nft::new(Rules {
             table: block.instance(),
             bridge: network.bridge.clone(),

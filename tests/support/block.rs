@@ -12,16 +12,20 @@ struct Kind {
     name: &'static str,
     blocks: u16,
     first_port: u16,
+    /// Where the ports of their doors begin.
+    first_door: u16,
     /// How many ports each has.
     ports: u16,
     /// The second number of their addresses, and how many bits of an address name the network.
     network: (u8, u8),
 }
 
-/// What most tests need: 10000 to 19999, 10.99.0.0/16.
-const SMALL: Kind = Kind { name: "sdtest", blocks: 200, first_port: 10_000, ports: 50, network: (99, 24) };
+/// What most tests need: 10000 to 19990, 10.99.0.0/16.
+const SMALL: Kind =
+    Kind { name: "sdtest", blocks: 200, first_port: 10_000, first_door: 9_100, ports: 50, network: (99, 24) };
 /// What hundreds of containers need: 61000 to 64999, 10.98.0.0/18.
-const WIDE: Kind = Kind { name: "sdwide", blocks: 4, first_port: 61_000, ports: 1_000, network: (98, 20) };
+const WIDE: Kind =
+    Kind { name: "sdwide", blocks: 4, first_port: 61_000, first_door: 9_000, ports: 1_000, network: (98, 20) };
 
 /// The image that the tests run.
 pub const IMAGE: &str = "spindown/ssh";
@@ -71,6 +75,11 @@ impl Block {
     pub fn ports(&self) -> (u16, u16) {
         let first = self.kind.first_port + self.number * self.kind.ports;
         (first, first + self.kind.ports - 1)
+    }
+
+    /// The port of its door.
+    pub fn door(&self) -> u16 {
+        self.kind.first_door + self.number
     }
 
     /// The network.

@@ -75,9 +75,13 @@ impl OwnEngine {
 
     fn furnish(mut self) -> Self {
         self.begin();
-        let load = format!("docker save {IMAGE} | docker -H {} load -q", self.url());
-        run("sh", &["-c", &load]);
+        self.bring(IMAGE);
         self
+    }
+
+    /// Gives it an image of the machine's engine.
+    pub fn bring(&self, image: &str) {
+        run("sh", &["-c", &format!("docker save {image} | docker -H {} load -q", self.url())]);
     }
 
     /// A place for an engine. None runs yet.

@@ -126,6 +126,7 @@ impl Server {
             .env("SPINDOWN_INSTANCE", self.block.instance())
             .env("SPINDOWN_NETWORK_BRIDGE", network.bridge)
             .env("SPINDOWN_NETWORK_SUBNET", network.subnet.to_string())
+            .env("SPINDOWN_DOOR_PORT", self.block.door().to_string())
             .env("SPINDOWN_PORTS_FIRST", first.to_string())
             .env("SPINDOWN_PORTS_LAST", last.to_string())
             .envs(self.settings.iter().map(|(k, v)| (k, v)));
@@ -390,10 +391,23 @@ impl SshKey {
 
     /// An ssh command for this port, with this key and no other.
     pub fn ssh(&self, port: &str, remote: &[&str]) -> Command {
-        let mut command = Command::new("ssh");
-        command.arg("-i").arg(self.path()).args(["-p", port, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
+        let mut command = self.client("ssh", &["-p", port]);
+        command.arg("student@127.0.0.1").args(remote);
+        command
+    }
+
+    /// The same to copy a file.
+    pub fn scp(&self, port: &str, from: &str, to: &str) -> Command {
+        let mut command = self.client("scp", &["-P", port]);
+        command.args([from, to]);
+        command
+    }
+
+    fn client(&self, program: &str, port: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-i").arg(self.path()).args(port).args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
         command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
-        command.args(["-o", "ConnectTimeout=10", "-F", "none", "student@127.0.0.1"]).args(remote);
+        command.args(["-o", "ConnectTimeout=10", "-F", "none"]);
         command
     }
 

@@ -10,12 +10,12 @@ use std::{
 };
 
 use spindown::{
+    carrier::NoCarrier,
     clock::{Clock, TestClock},
     engine::{Engine, NetworkSpec, sim::Sim},
-    firewall::NoFirewall,
     model::{
         Blueprint, Container, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Image, Limits, Observation,
-        Port, Protocol, Result, Status,
+        Port, Protocol, Result, Status, Wake,
     },
     reconcile,
     service::{
@@ -28,7 +28,7 @@ use time::{OffsetDateTime, macros::datetime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{memory::MemoryStore, mortal::Mortal};
+use super::{kernel::Kernel, memory::MemoryStore, mortal::Mortal};
 
 /// The image that containers are made from; it exposes two ports.
 pub const IMAGE: &str = "sandbox";
@@ -61,6 +61,8 @@ impl Life {
 pub struct World {
     pub sim: Arc<Sim>,
     pub store: MemoryStore,
+    /// The kernel of the machine, which goes on when the service ends.
+    pub kernel: Arc<Kernel>,
     pub settings: Settings,
     engine_clock: Arc<TestClock>,
     life: Option<Life>,
@@ -84,9 +86,9 @@ impl World {
         let sim = Arc::new(Sim::new(engine_clock.clone()));
         sim.add_image(IMAGE, sandbox());
         sim.set_free_memory(Some(u64::MAX));
-        let store = MemoryStore::default();
+        let (store, kernel) = (MemoryStore::default(), Arc::default());
         let (life, swept, users) = (None, Duration::ZERO, BTreeMap::new());
-        let mut world = Self { sim, store, settings, engine_clock, life, swept, users };
+        let mut world = Self { sim, store, kernel, settings, engine_clock, life, swept, users };
         world.start().await;
         world
     }
@@ -127,7 +129,8 @@ impl World {
             self.settings.clone(),
             Arc::new(Mortal { inner: Arc::clone(&self.sim), killed: killed.clone() }),
             Arc::new(Mortal { inner: Arc::new(self.store.clone()), killed: killed.clone() }),
-            Arc::new(NoFirewall),
+            self.kernel.clone(),
+            Arc::new(NoCarrier),
             clock.clone(),
         );
         let follower = tokio::spawn(reconcile::drift::run(Arc::clone(&spindown), None));
@@ -239,7 +242,14 @@ impl World {
     pub async fn put_running(&self, number: usize, address: Ipv4Addr, timeout: IdleTimeout) -> (ContainerId, EngineId) {
         let id = ContainerId::from_bits(number as u128);
         let blueprint = Blueprint {
-            labels: Container::birth_labels(&self.settings.instance, &id, "admin", timeout, &BTreeMap::new()),
+            labels: Container::birth_labels(
+                &self.settings.instance,
+                &id,
+                "admin",
+                timeout,
+                Wake::Always,
+                &BTreeMap::new(),
+            ),
             id: id.clone(),
             name: None,
             hostname: None,
@@ -358,6 +368,7 @@ pub fn wanted() -> NewContainer {
         labels: BTreeMap::new(),
         authorized_keys: None,
         idle_timeout: None,
+        wake: Wake::Always,
         memory: None,
         cpus: None,
         volumes: BTreeMap::new(),
@@ -396,6 +407,7 @@ fn settings() -> Settings {
         stops_at_once: 8,
         starts_at_once: 4,
         starts_waiting: 64,
+        door: true,
         flush_every: BEAT,
         drift_every: Duration::from_secs(30),
         admin: ADMIN.get_or_init(|| Credentials::with_password("admin", "secret").unwrap()).clone(),

@@ -225,6 +225,30 @@ pub(super) fn check_in(gateway: Ipv4Addr, port: u16, listeners: &[SocketAddr]) -
     }
 }
 
+/// The door: whether connections wake what sleeps. `port` is its port, if it is switched on and the firewall with it;
+/// `listeners` are asked about while no server serves.
+pub(super) fn door(port: Option<u16>, obstacle: &Result<Option<String>>, listeners: Option<&[SocketAddr]>) -> Finding {
+    let Some(port) = port else {
+        return warning(
+            "door",
+            "it is switched off, or the firewall is: a container that sleeps wakes for PATCH status=running alone",
+            "set spindown.door.enabled and spindown.firewall.enabled",
+        );
+    };
+    if let Some(by) = listeners.into_iter().flatten().find(|listener| listener.port() == port) {
+        return problem(
+            "door",
+            format!("connections to sleeping containers come to port {port}, and another program listens on {by}"),
+            "end it, or set spindown.door.port",
+        );
+    }
+    match obstacle {
+        Ok(None) => ok("door", format!("connections to sleeping containers come to port {port}")),
+        Ok(Some(obstacle)) => told("door", Level::Warning, &Error::conflict(obstacle.clone())),
+        Err(error) => told("door", Level::Problem, error),
+    }
+}
+
 /// The store.
 pub(super) fn store(seen: &StoreSeen) -> Finding {
     let mend = "move them out with `spindown set-aside FILE` (stop the server first if the store is a file)";

@@ -18,7 +18,7 @@ use spindown::{
     clock::{Clock, SystemClock},
     config::Loaded,
     engine::{Engine, docker::Description},
-    firewall::nft::Nft,
+    firewall::{Firewall, nft::Nft},
     model::{Error, Image, Kind, Result},
     store::{
         backup::Head,
@@ -156,6 +156,14 @@ pub(super) async fn rules(loaded: &Loaded) -> Result<bool> {
         return Ok(false);
     }
     bounded(async { Nft::new(adapters::rules(loaded))?.is_there().await }).await
+}
+
+/// What others have put in the way of the door.
+pub(super) async fn obstacle(loaded: &Loaded) -> Result<Option<String>> {
+    if loaded.door().is_none() {
+        return Ok(None);
+    }
+    bounded(async { Nft::new(adapters::rules(loaded))?.obstacle().await }).await
 }
 
 /// Who listens on this machine, and which ports are our containers'.

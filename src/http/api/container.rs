@@ -19,6 +19,7 @@ use rocket::{
 };
 use utoipa::OpenApi;
 
+pub(super) use self::schema::{EventWord, StoppedByWord};
 use self::{
     input::{Bulk, Listing, Patch, log_range, new_container, with_volumes},
     schema::{BulkAction, ContainerChange, ListQuery, LogsQuery, NewContainer, RemoveQuery},

@@ -11,19 +11,23 @@ use rocket::{
     routes,
 };
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio::sync::Semaphore;
-use utoipa::{IntoParams, OpenApi};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use crate::{
     http::{
-        api::date,
+        api::{
+            container::{EventWord, StoppedByWord},
+            date,
+        },
         auth::Caller,
         catch::Refusal,
         fields::{QueryFields, about},
         openapi::Refused,
         problem::Problem,
     },
-    model::{Error, Event, Kind, Result, What},
+    model::{Error, Event, Kind, Result, StoppedBy, What},
     service::{
         Spindown,
         event::{Page, Reader},
@@ -53,13 +57,56 @@ pub(in crate::http) fn routes() -> Vec<Route> {
 #[derive(Debug, Serialize)]
 struct EventView {
     id: u64,
-    at: String,
-    event: &'static str,
+    #[serde(flatten)]
+    happened: HappenedView,
     container: Option<ContainerRef>,
+}
+
+/// What happened, and what is told beside that where there is something to tell.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Happened)]
+pub(super) struct HappenedView {
+    /// When it was noticed.
+    #[schema(format = DateTime)]
+    at: String,
+    /// What happened.
+    #[schema(value_type = EventWord)]
+    event: &'static str,
+    /// With `stopping` and `stopped`: who or what brought it down.
+    #[schema(value_type = Option<StoppedByWord>, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<&'static str>,
+    /// With `stopped`: what its main process ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i64>,
+    /// With `woken` and `wake_refused`: the address that connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    /// With `woken`: for how long that client waited, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_ms: Option<u64>,
+    /// With `wake_refused`: why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl HappenedView {
+    pub(super) fn new(at: OffsetDateTime, what: What) -> Self {
+        let (at, event) = (date(at), what.as_str());
+        let bare = Self { at, event, by: None, exit_code: None, client: None, waited_ms: None, reason: None };
+        match what {
+            What::Stopping(by) => Self { by: Some(by.as_str()), ..bare },
+            What::Stopped { by, exit_code } => Self { by: by.map(StoppedBy::as_str), exit_code, ..bare },
+            What::Woken { client, took } => {
+                let waited = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                Self { client: Some(client.to_string()), waited_ms: Some(waited), ..bare }
+            }
+            What::WakeRefused { client, reason } => {
+                Self { client: Some(client.to_string()), reason: Some(reason.into_owned()), ..bare }
+            }
+            _ => bare,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -70,20 +117,12 @@ struct ContainerRef {
 
 impl From<Event> for EventView {
     fn from(event: Event) -> Self {
-        let (by, exit_code) = match event.what {
-            What::Stopping(by) => (Some(by), None),
-            What::Stopped { by, exit_code } => (by, exit_code),
-            _ => (None, None),
-        };
         Self {
             id: event.id,
-            at: date(event.at),
-            event: event.what.as_str(),
+            happened: HappenedView::new(event.at, event.what),
             container: event
                 .container
                 .map(|(id, name)| ContainerRef { id: id.to_string(), name: name.as_str().to_owned() }),
-            by: by.map(|by| by.as_str()),
-            exit_code,
         }
     }
 }

@@ -34,7 +34,7 @@ struct HealthView {
 struct CheckView {
     /// Whether it works.
     ok: bool,
-    /// Why it does not.
+    /// Why it does not; with a part that works, what may be wrong all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -50,6 +50,7 @@ async fn health(trace: Trace, spindown: &State<Arc<Spindown>>) -> (Status, Json<
     let well = checks.iter().all(|c| c.problem.is_none());
     let (code, status) = if well { (Status::Ok, "ok") } else { (Status::ServiceUnavailable, "failing") };
     let checks =
-        checks.into_iter().map(|c| (c.part, CheckView { ok: c.problem.is_none(), message: c.problem })).collect();
+        checks.into_iter().map(|c| (c.part, CheckView { ok: c.problem.is_none(), message: c.problem.or(c.doubt) }));
+    let checks = checks.collect();
     (code, Json(HealthView { status, checks }))
 }

@@ -12,7 +12,7 @@ use super::{AuthorizedKeys, Report, start::SSH_PATIENCE};
 use crate::{
     model::{
         Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port,
-        Removal, Result, Volumes,
+        Removal, Result, Volumes, Wake,
     },
     policy::placement,
     service::{Spindown, Unpoisoned},
@@ -42,6 +42,8 @@ pub struct NewContainer {
     pub authorized_keys: Option<AuthorizedKeys>,
     /// After how much idleness it is stopped; the server's default without it.
     pub idle_timeout: Option<IdleTimeout>,
+    /// For what it wakes when it is down.
+    pub wake: Wake,
     /// Its memory in bytes; the server's default without it.
     pub memory: Option<u64>,
     /// Its processors; the server's default without it.
@@ -273,7 +275,7 @@ impl Spindown {
             image: wanted.image.clone(),
             command: wanted.command.clone(),
             env: wanted.env.clone(),
-            labels: Container::birth_labels(&settings.instance, id, owner, idle_timeout, &wanted.labels),
+            labels: Container::birth_labels(&settings.instance, id, owner, idle_timeout, wanted.wake, &wanted.labels),
             ports: place.ports.clone(),
             bind: settings.bind,
             network: settings.network.name.clone(),

@@ -22,6 +22,8 @@ const HOST_KEY_FOLDER: &str = "/etc/ssh";
 const HOST_KEY_PARENT: &str = "/etc";
 /// How long the container may take to make its host keys and serve with them …
 const HOST_KEY_TIME: Duration = Duration::from_secs(10);
+/// How long those that are known are not read again after a start.
+const KNOWN_KEYS_AFTER: Duration = Duration::from_secs(3);
 /// … and how long they are looked for then: waits in ms.
 const HOST_KEY_WAITS: [u64; 7] = [0, 100, 200, 400, 800, 1_600, 3_200];
 /// How often it is looked whether starts are still under way.
@@ -195,8 +197,13 @@ impl Spindown {
 
     /// Reads the fingerprints of the host keys as soon as the container has made them.
     pub(in crate::service) async fn learn_host_keys(&self, id: &ContainerId, engine_id: &EngineId) {
-        if self.snapshot.get(id).is_none_or(|e| Port::ssh(&e.container.ports).is_none()) {
-            return;
+        let Some(entry) = self.snapshot.get(id).filter(|e| Port::ssh(&e.container.ports).is_some()) else { return };
+        if !entry.container.ssh_host_keys.is_empty() {
+            // They are most likely the same, and somebody may be waiting for this start.
+            tokio::select! {
+                () = tokio::time::sleep(KNOWN_KEYS_AFTER) => {}
+                () = self.shutdown.cancelled() => return,
+            }
         }
         tokio::select! {
             () = self.await_ssh(id, HOST_KEY_TIME) => {}

@@ -6,7 +6,6 @@ use super::{Report, remove::unless_removing, stop::missing};
 use crate::{
     model::{ContainerId, EngineId, Error, Kind, Port, Result, Status},
     service::{Spindown, snapshot::Entry},
-    step::{Step, passed},
 };
 
 /// How long the answer to a create or a start may wait for the SSH server …
@@ -35,10 +34,10 @@ impl Spindown {
             }
             Status::Stopped | Status::Stopping => {
                 self.store.ping().await?;
-                self.start_at_engine(&engine_id).await?;
-                passed(Step::StartDone);
-                self.look_again(&id, &engine_id).await?;
+                self.start_behind_the_door(&entry, false).await?;
                 self.await_ssh(&id, SSH_PATIENCE).await;
+                // What cannot be told the kernel now the reconciler tells it: until then the door leads to it.
+                let _ = self.divert().await;
                 tracing::info!(container = %id, "container started");
             }
         }
@@ -47,7 +46,7 @@ impl Spindown {
     }
 
     /// What there is to start, as the engine has it now; an order to stop is overruled. The caller holds its lock.
-    pub(super) async fn ready_to_start(&self, id: &ContainerId) -> Result<Entry> {
+    pub(in crate::service) async fn ready_to_start(&self, id: &ContainerId) -> Result<Entry> {
         if self.snapshot.require(id)?.unsure {
             // There may be an order to stop of which only the store knows.
             self.reload(id).await?;
@@ -75,7 +74,7 @@ impl Spindown {
     }
 
     /// Starts it when its turn comes.
-    pub(super) async fn start_at_engine(&self, engine_id: &EngineId) -> Result<()> {
+    pub(in crate::service) async fn start_at_engine(&self, engine_id: &EngineId) -> Result<()> {
         let _place = self.starts_waiting.try_acquire().map_err(|_| {
             Error::new(Kind::Exhausted, "too many containers are waiting to be started: try again in a while")
         })?;

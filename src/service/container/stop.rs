@@ -2,7 +2,7 @@
 
 use crate::{
     meter,
-    model::{Container, ContainerId, Error, Name, Result, Status, StopOrder, StoppedBy},
+    model::{Container, ContainerId, Error, Name, Result, Status, Stop, StopOrder, StoppedBy},
     policy::retry,
     service::{Spindown, snapshot::Trouble},
     step::{Step, passed},
@@ -11,7 +11,7 @@ use crate::{
 use super::Report;
 
 impl Spindown {
-    /// Begins to stop a container and answers at once; what is stopped already stays so.
+    /// Begins to stop a container and answers at once; what is stopped already stays so, and does not wake any more.
     ///
     /// # Errors
     /// `NotFound`, `Conflict` if the engine has it no more, `Unavailable` without engine or store.
@@ -46,13 +46,33 @@ impl Spindown {
         }
         let entry = self.snapshot.require(id)?;
         match entry.status() {
-            Status::Stopped | Status::Stopping => Ok(false),
+            Status::Stopped | Status::Stopping => {
+                self.make_it_the_users(id).await?;
+                Ok(false)
+            }
             Status::Missing => Err(missing(&entry.container.name)),
             Status::Running | Status::Frozen => {
                 self.order_stop(id, StoppedBy::User).await?;
                 Ok(true)
             }
         }
+    }
+
+    /// Writes down that a user wants it down that is, or is going, down for another reason: from here on no connection
+    /// wakes it. The caller holds the container's lock.
+    async fn make_it_the_users(&self, id: &ContainerId) -> Result<()> {
+        let Container { stopping, stopped, .. } = self.snapshot.require(id)?.container;
+        if stopping.map(|order| order.by).or(stopped.map(|stop| stop.by)) == Some(StoppedBy::User) {
+            return Ok(());
+        }
+        self.amend(id, |container| {
+            container.stopping = container.stopping.map(|order| StopOrder { by: StoppedBy::User, ..order });
+            container.stopped = container.stopped.map(|stop| Stop { by: StoppedBy::User, ordered: true, ..stop });
+        })
+        .await?;
+        // What cannot be told the kernel now is told it later.
+        let _ = self.divert().await;
+        Ok(())
     }
 
     /// Writes down the order to stop. The caller holds the container's lock.

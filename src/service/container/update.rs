@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{AuthorizedKeys, Report, remove::unless_removing, stop::missing};
 use crate::{
-    model::{IdleTimeout, Name, Result, Status},
+    model::{IdleTimeout, Name, Result, Status, Wake},
     service::Spindown,
 };
 
@@ -15,6 +15,8 @@ pub struct Change {
     pub name: Option<Name>,
     /// Another idle timeout.
     pub idle_timeout: Option<IdleTimeout>,
+    /// For what it is to wake.
+    pub wake: Option<Wake>,
     /// Other labels, in place of all it had.
     pub labels: Option<BTreeMap<String, String>>,
     /// Other keys, in place of all it had.
@@ -24,7 +26,8 @@ pub struct Change {
 impl Change {
     /// Whether nothing is to change.
     pub fn is_empty(&self) -> bool {
-        self.name.is_none() && self.idle_timeout.is_none() && self.labels.is_none() && self.authorized_keys.is_none()
+        let Self { name, idle_timeout, wake, labels, authorized_keys } = self;
+        name.is_none() && idle_timeout.is_none() && wake.is_none() && labels.is_none() && authorized_keys.is_none()
     }
 }
 
@@ -55,14 +58,19 @@ impl Spindown {
             self.engine.rename(&engine_id, name).await?;
             self.look_again(&id, &engine_id).await?;
         }
-        if change.idle_timeout.is_some() || change.labels.is_some() {
+        if change.idle_timeout.is_some() || change.wake.is_some() || change.labels.is_some() {
             self.amend(&id, |container| {
                 container.idle_timeout = change.idle_timeout.unwrap_or(container.idle_timeout);
+                container.wake = change.wake.unwrap_or(container.wake);
                 if let Some(labels) = &change.labels {
                     container.labels.clone_from(labels);
                 }
             })
             .await?;
+        }
+        if change.wake.is_some() {
+            // What cannot be told the kernel now is told it later.
+            let _ = self.divert().await;
         }
         Ok(self.report(&self.snapshot.require(&id)?))
     }

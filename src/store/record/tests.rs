@@ -1,6 +1,6 @@
 //! Whatever the model can hold comes back as it was; whatever else lies there is refused, never guessed at.
 
-use proptest::{collection, option, prelude::*};
+use proptest::{collection, option, prelude::*, sample::select};
 use time::macros::datetime;
 
 use super::*;
@@ -32,7 +32,7 @@ fn container() -> impl Strategy<Value = Container> {
         option::of(any::<Ipv4Addr>()),
         any::<String>(),
         collection::btree_map(any::<String>(), any::<String>(), 0..4),
-        option::of(any::<Duration>()),
+        (option::of(any::<Duration>()), select(Wake::ALL.to_vec())),
     );
     let lived = (
         date(),
@@ -52,7 +52,8 @@ fn container() -> impl Strategy<Value = Container> {
         address: held.1,
         owner: held.2,
         labels: held.3,
-        idle_timeout: held.4.map_or(IdleTimeout::Never, IdleTimeout::After),
+        idle_timeout: held.4.0.map_or(IdleTimeout::Never, IdleTimeout::After),
+        wake: held.4.1,
         created_at: lived.0,
         ssh_host_keys: lived.1,
         stopping: lived.2.map(|(by, at, run)| StopOrder { by, at, run }),

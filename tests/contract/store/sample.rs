@@ -5,7 +5,7 @@ use std::time::Duration;
 use spindown::{
     model::{
         Activity, CheckIn, Container, ContainerId, EngineId, HostName, IdleTimeout, Name, Port, Protocol, Removal,
-        Stop, StopOrder, StoppedBy, VolumeName,
+        Stop, StopOrder, StoppedBy, VolumeName, Wake,
     },
     store::Attempt,
 };
@@ -35,6 +35,7 @@ pub fn container(n: u64) -> Container {
         owner: "Ada \"\u{1f9ea}\" Lovelace\n".into(),
         labels: [("course".into(), "cs{101}".into()), (String::new(), "\0".into())].into(),
         idle_timeout: IdleTimeout::After(Duration::from_millis(1_500)),
+        wake: Wake::Idle,
         created_at: DATE,
         ssh_host_keys: vec!["SHA256:abc".into()],
         stopping: Some(StopOrder { by: StoppedBy::User, at: DATE, run: Some(DATE) }),

@@ -95,6 +95,18 @@ fn ports_are_the_containers_own() {
 }
 
 #[test]
+fn a_door_is_open_and_nobody_stands_in_the_way() {
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let clear = Ok(None);
+    is(&door(None, &clear, None), Level::Warning, "door.enabled");
+    is(&door(Some(19_990), &clear, None), Level::Ok, "19990");
+    is(&door(Some(19_990), &clear, Some(&[at("127.0.0.1:1999")])), Level::Ok, "19990");
+    is(&door(Some(19_990), &clear, Some(&[at("0.0.0.0:19990")])), Level::Problem, "0.0.0.0:19990");
+    is(&door(Some(19_990), &Ok(Some("closed: let it in".into())), None), Level::Warning, "let it in");
+    is(&door(Some(19_990), &Err(Error::unavailable("no nft: install it")), None), Level::Problem, "install it");
+}
+
+#[test]
 fn a_store_opens_and_keeps() {
     use spindown::store::{
         backup::{Table, Unreadable},

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     http::fields::{Fields, about},
     model::{
-        Error, IdleTimeout, LogRange, MountPoint, Name, Result, Status, VolumeName, Volumes, parse_cpus, parse_memory,
+        Error, IdleTimeout, LogRange, MountPoint, Name, Result, Status, VolumeName, Volumes, Wake, parse_cpus,
+        parse_memory,
     },
     service::{
         Spindown,
@@ -27,9 +28,20 @@ const MOST_VOLUMES: usize = 8;
 const MOST_LINES: u32 = 100_000;
 const LINES: u32 = 100;
 
-pub(super) const CREATE: [&str; 10] =
-    ["image", "name", "command", "env", "labels", "authorized_keys", "idle_timeout", "memory", "cpus", "volumes"];
-pub(super) const PATCH: [&str; 5] = ["status", "name", "idle_timeout", "labels", "authorized_keys"];
+pub(super) const CREATE: [&str; 11] = [
+    "image",
+    "name",
+    "command",
+    "env",
+    "labels",
+    "authorized_keys",
+    "idle_timeout",
+    "wake",
+    "memory",
+    "cpus",
+    "volumes",
+];
+pub(super) const PATCH: [&str; 6] = ["status", "name", "idle_timeout", "wake", "labels", "authorized_keys"];
 pub(super) const BULK: [&str; 2] = ["action", "label"];
 pub(super) const REMOVE: [&str; 1] = ["volumes"];
 pub(super) const LOGS: [&str; 3] = ["tail", "follow", "timestamps"];
@@ -45,6 +57,7 @@ pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
         labels: labels(&mut fields)?.unwrap_or_default(),
         authorized_keys: authorized_keys(&mut fields)?,
         idle_timeout: idle_timeout(&mut fields)?,
+        wake: wake(&mut fields)?.unwrap_or_default(),
         memory: fields.scalar("memory")?.map(|t| about("memory", parse_memory(&t))).transpose()?,
         cpus: fields.scalar("cpus")?.map(|t| about("cpus", parse_cpus(&t))).transpose()?,
         volumes: volumes(&mut fields)?,
@@ -82,6 +95,7 @@ impl Patch {
         let change = Change {
             name: name(&mut fields)?,
             idle_timeout: idle_timeout(&mut fields)?,
+            wake: wake(&mut fields)?,
             labels: labels(&mut fields)?,
             authorized_keys: authorized_keys(&mut fields)?,
         };
@@ -292,6 +306,10 @@ fn idle_timeout(fields: &mut Fields) -> Result<Option<IdleTimeout>> {
         None if given => Ok(Some(IdleTimeout::Never)),
         None => Ok(None),
     }
+}
+
+fn wake(fields: &mut Fields) -> Result<Option<Wake>> {
+    fields.text("wake")?.map(|text| about("wake", Wake::parse(&clip(&text)))).transpose()
 }
 
 /// As much of a caller's text as an answer repeats.

@@ -28,6 +28,10 @@ pub(super) struct NewContainer {
     authorized_keys: Option<Texts>,
     /// Seconds, a duration (`90m`, `1h30m`, `2d`), `never` or null. Without it the server's.
     idle_timeout: Option<Amount>,
+    /// For what it wakes when it is down: `always` (the default) is however it came down, but for a person's stop; `idle`
+    /// is not if it ended by itself.
+    #[schema(inline)]
+    wake: Option<WakeWord>,
     /// Bytes, or a number with `k`, `m`, `g`; at least `6m`. Without it the server's.
     memory: Option<Amount>,
     /// 0.01 up to what the host has. Without it the server's.
@@ -81,6 +85,9 @@ pub(super) struct ContainerChange {
     name: Option<String>,
     /// As at the creation; it runs from the last sign of use, which this is.
     idle_timeout: Option<Amount>,
+    /// As at the creation.
+    #[schema(inline)]
+    wake: Option<WakeWord>,
     /// In place of all it had.
     labels: Option<Pairs>,
     /// In place of all in that file.
@@ -140,7 +147,7 @@ pub(super) enum StatusWord {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = StoppedBy)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum StoppedByWord {
+pub(in crate::http::api) enum StoppedByWord {
     Idle,
     User,
     #[serde(rename = "self")]
@@ -158,6 +165,16 @@ pub(super) enum ProtocolWord {
     Sctp,
 }
 
+/// For what a container wakes.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Wake)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WakeWord {
+    Always,
+    Idle,
+    Never,
+}
+
 /// A kind of sign.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Sign)]
@@ -166,8 +183,34 @@ pub(super) enum SignWord {
     Start,
     Request,
     Connections,
+    Carried,
     CheckIn,
     Remembered,
+}
+
+/// What happened.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventName)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::http::api) enum EventWord {
+    Created,
+    Started,
+    Woken,
+    WakeRefused,
+    Stopping,
+    Kept,
+    Stopped,
+    Frozen,
+    Thawed,
+    Missing,
+    Removed,
+    CheckInLost,
+    CheckInBack,
+    HostDown,
+    HostUp,
+    StoreDown,
+    StoreUp,
+    RulesRestored,
 }
 
 /// What is to become of a container.
@@ -193,7 +236,7 @@ mod tests {
             api::container::input::{self, Bulk, Patch, new_container},
             fields::Fields,
         },
-        model::{Protocol, Result, Status, StoppedBy},
+        model::{Protocol, Result, Status, StoppedBy, Wake, What},
         policy::idle::Sign,
     };
 
@@ -229,8 +272,10 @@ mod tests {
         }
         same::<StatusWord>(&Status::ALL.map(Status::as_str));
         same::<StoppedByWord>(&[StoppedBy::Idle, StoppedBy::User, StoppedBy::Own, StoppedBy::Host].map(|b| b.as_str()));
+        same::<WakeWord>(&Wake::ALL.map(Wake::as_str));
+        same::<EventWord>(&What::ALL.map(|what| what.as_str()));
         same::<ProtocolWord>(&[Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|p| p.as_str()));
-        let signs = [Sign::Start, Sign::Request, Sign::Connections, Sign::CheckIn, Sign::Remembered];
+        let signs = [Sign::Start, Sign::Request, Sign::Connections, Sign::Carried, Sign::CheckIn, Sign::Remembered];
         same::<SignWord>(&signs.map(|sign| sign.as_str()));
     }
 
@@ -245,6 +290,7 @@ mod tests {
             "env" | "labels" => json!([{"EDITOR": "vi"}, {}, "", "EDITOR=vi", ["EDITOR=vi", "A="], []]),
             "authorized_keys" => json!([key, [key]]),
             "idle_timeout" => json!(["90m", 5400, "never", null]),
+            "wake" => json!(["always", "idle", "never"]),
             "memory" => json!(["512m", 536_870_912]),
             "cpus" => json!([0.5, 1, "0.5"]),
             "volumes" => json!([{"/home/student": "ada-home"}, {}, "", "/data=ada-data", ["/data=ada-data"], []]),

@@ -11,9 +11,12 @@ use rocket::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::schema::{ProtocolWord, SignWord, StatusWord, StoppedByWord, VerdictWord};
+use super::schema::{ProtocolWord, SignWord, StatusWord, StoppedByWord, VerdictWord, WakeWord};
 use crate::{
-    http::{api::date, problem::Problem},
+    http::{
+        api::{date, event::HappenedView},
+        problem::Problem,
+    },
     model::{Port, Status},
     policy::idle::Verdict,
     service::{
@@ -67,6 +70,9 @@ pub(super) struct ContainerView {
     /// In seconds; null for never.
     #[schema(required)]
     idle_timeout: Option<u64>,
+    /// For what it wakes when it is down.
+    #[schema(value_type = WakeWord)]
+    wake: &'static str,
     /// When it is due to be stopped if nothing more happens; null if it is not.
     #[schema(format = DateTime, required)]
     stops_at: Option<String>,
@@ -137,6 +143,7 @@ impl From<Report> for ContainerView {
             created_at: date(container.created_at),
             last_active_at: last_active_at.map(date),
             idle_timeout: container.idle_timeout.seconds(),
+            wake: container.wake.as_str(),
             stops_at: stops_at.map(date),
             stopped_by: container.stopped.filter(|_| down).map(|s| s.by.as_str()),
             exit_code,
@@ -222,6 +229,10 @@ pub(super) struct ActivityView {
     /// When it is due to be stopped if nothing more happens; null if it is not.
     #[schema(format = DateTime, required)]
     changes_at: Option<String>,
+    /// Whether a connection to one of its TCP ports wakes it now.
+    wakes: bool,
+    /// What happened to it last, the latest first, 32 entries at most; since the server began.
+    history: Vec<HappenedView>,
     /// A stop that failed and is tried again, if there is one.
     #[schema(required)]
     stop_failures: Option<StopFailuresView>,
@@ -279,6 +290,8 @@ impl From<ActivityReport> for ActivityView {
             },
             reason: report.reason,
             changes_at: report.changes_at.map(date),
+            wakes: report.wakes,
+            history: report.history.into_iter().map(|(at, what)| HappenedView::new(at, what)).collect(),
             stop_failures: report.trouble.map(|t| StopFailuresView {
                 count: t.failures,
                 message: t.message,

@@ -1,0 +1,60 @@
+//! A kernel that only remembers which ports it was told are asleep.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use spindown::{firewall::Firewall, model::Result};
+
+/// Done when the kernel has been told something else.
+type Hook = Box<dyn Fn(&BTreeSet<u16>) + Send>;
+
+/// The kernel.
+#[derive(Default)]
+pub struct Kernel {
+    asleep: Mutex<BTreeSet<u16>>,
+    hook: Mutex<Option<Hook>>,
+}
+
+impl Kernel {
+    /// The ports that are asleep.
+    pub fn asleep(&self) -> BTreeSet<u16> {
+        locked(&self.asleep).clone()
+    }
+
+    /// Does this whenever others are asleep from now on.
+    pub fn on_change(&self, hook: impl Fn(&BTreeSet<u16>) + Send + 'static) {
+        *locked(&self.hook) = Some(Box::new(hook));
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Firewall for Kernel {
+    async fn ensure(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn divert(&self, ports: &BTreeSet<u16>) -> Result<()> {
+        let before = std::mem::replace(&mut *locked(&self.asleep), ports.clone());
+        if before != *ports
+            && let Some(hook) = &*locked(&self.hook)
+        {
+            hook(ports);
+        }
+        Ok(())
+    }
+
+    async fn obstacle(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn remove(&self) -> Result<()> {
+        self.divert(&BTreeSet::new()).await
+    }
+}
