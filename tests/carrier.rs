@@ -17,7 +17,7 @@ use spindown::{
         Carrier,
         copy::end_abruptly,
         link::Link,
-        message::{PAGE, Passage},
+        message::{PAGE, Passage, VERSION},
     },
     model::Kind,
 };
@@ -262,4 +262,12 @@ async fn where_none_can_be_started_the_connection_ends_and_the_reason_is_told() 
     let error = link.carry(passage(), descriptor(near), descriptor(far)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(read_all(&mut client).await.unwrap().is_empty());
+}
+
+#[test]
+fn the_unit_speaks_the_language_of_the_server() {
+    let unit = include_str!("../ansible/roles/spindown/templates/spindown.service");
+    let socket = format!("spindown-carrier@{VERSION}.socket");
+    assert_eq!(unit.matches("spindown-carrier@").count(), unit.matches(&socket).count(), "{unit}");
+    assert!(unit.contains(&socket), "{unit}");
 }
