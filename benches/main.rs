@@ -5,10 +5,13 @@
 
 mod check_in;
 mod create;
+mod door;
 mod many;
+mod outside;
 mod rival;
 mod sweep;
 mod table;
+mod traffic;
 
 /// What the tests stand on, as far as it is needed here.
 #[path = "../tests/support"]
@@ -28,16 +31,20 @@ use table::Row;
 /// One group of measurements.
 type Group = (&'static str, fn() -> LocalBoxFuture<'static, Vec<Row>>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     ("sweep", || Box::pin(sweep::measure())),
     ("check-in", || Box::pin(check_in::measure())),
     ("create", || Box::pin(create::measure())),
     ("at-once", || Box::pin(create::measure_at_once())),
+    ("door", || Box::pin(door::measure())),
     ("many", || Box::pin(many::measure())),
 ];
 
 #[tokio::main]
 async fn main() {
+    if std::env::args().any(|word| word == outside::VERB) {
+        return outside::obey().await;
+    }
     // Cargo adds options of its own.
     let only: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
