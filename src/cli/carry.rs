@@ -18,8 +18,9 @@ use super::serve::{allow_descriptors, log_to_stderr};
 /// Starts a carrier that listens at this path, and outlives whoever starts it.
 pub(super) fn start(socket: &Path) -> io::Result<()> {
     // What is not waited for here is by the runtime.
-    // This very program, also after another has taken its name.
-    let carrier = tokio::process::Command::new("/proc/self/exe")
+    // This very program, by its name as long as no other has taken that.
+    let program = std::env::current_exe().ok().filter(|path| path.exists());
+    let carrier = tokio::process::Command::new(program.unwrap_or_else(|| "/proc/self/exe".into()))
         .arg("carry")
         .arg(socket)
         .stdin(Stdio::null())
