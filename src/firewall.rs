@@ -1,5 +1,5 @@
-//! Our nftables tables: what containers may reach, and which ports are asleep. `rules` writes
-//! them down, `nft` applies them to the kernel, `obstacle` looks for what others have put in the way.
+//! Our nftables tables: what containers may reach, and which ports are asleep. `rules` writes them down, `nft` applies
+//! them to the kernel, `obstacle` looks for what others have put in the way.
 
 pub mod nft;
 mod obstacle;

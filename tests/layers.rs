@@ -87,7 +87,7 @@ const MAY: [(&str, &[&str]); 14] = [
     ("carrier", &["model", "socket", "carrier"]),
     ("service", &["model", "policy", "clock", "step", "engine", "store", "firewall", "carrier", "meter", "service"]),
     ("reconcile", &["model", "service", "meter", "reconcile"]),
-    ("wake", &["model", "policy", "step", "carrier", "service", "wake"]),
+    ("wake", &["model", "policy", "step", "carrier", "meter", "service", "wake"]),
     ("http", &["model", "policy", "service", "meter", "http"]),
 ];
 

@@ -17,7 +17,7 @@ use tokio_seqpacket::{UnixSeqpacket, ancillary::AncillaryMessageWriter};
 
 use super::{
     Carrier,
-    message::{Answer, Carried, LONGEST, PAGE, Passage, Request, VERSION},
+    message::{ANCILLARY, Answer, Carried, LONGEST, PAGE, Passage, Request, VERSION},
 };
 use crate::{
     model::{Error, Kind, Result},
@@ -140,7 +140,7 @@ fn name() -> String {
 }
 
 async fn send(link: &UnixSeqpacket, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut room = [0; 128];
+    let mut room = [0; ANCILLARY];
     let mut ancillary = AncillaryMessageWriter::new(&mut room);
     if !descriptors.is_empty() {
         ancillary.add_fds(descriptors).map_err(|_| io::Error::other("no room for descriptors"))?;

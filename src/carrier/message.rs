@@ -11,6 +11,8 @@ use time::OffsetDateTime;
 pub const VERSION: u32 = 1;
 /// The longest packet, in bytes: far below what the kernel takes (`net.core.wmem_default`).
 pub const LONGEST: usize = 64 << 10;
+/// Room in bytes for two descriptors beside a packet, and to spare.
+pub const ANCILLARY: usize = 128;
 /// How many connections are told of in one answer.
 pub const PAGE: usize = 200;
 

@@ -25,7 +25,7 @@ use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener, ancillary::OwnedAnci
 
 use super::{
     copy::{Traffic, carry},
-    message::{Answer, Carried, LONGEST, PAGE, Passage, Request},
+    message::{ANCILLARY, Answer, Carried, LONGEST, PAGE, Passage, Request},
 };
 use crate::{
     model::{Error, Result},
@@ -36,8 +36,6 @@ use crate::{
 pub const REST: Duration = Duration::from_secs(10);
 /// The most that is carried at once: each takes six descriptors.
 const MOST: usize = 10_000;
-/// Room for two descriptors beside a packet, and to spare.
-const ANCILLARY: usize = 128;
 
 /// What is being carried.
 struct Load {

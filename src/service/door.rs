@@ -12,8 +12,7 @@ use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
     meter,
     model::{
-        Container, ContainerId, Demand, EngineId, Error, Kind, Moment, Port, Protocol, Result, Stamp, Status,
-        StoppedBy, What,
+        Container, ContainerId, Demand, Error, Kind, Moment, Port, Protocol, Result, Stamp, Status, StoppedBy, What,
     },
     policy::{
         door::{Sleeper, Way, way},
@@ -54,8 +53,6 @@ struct Wakeup {
 pub struct Called {
     /// The container.
     pub id: ContainerId,
-    /// Which one it is at the engine now.
-    pub engine_id: EngineId,
     /// Its address, its own for life.
     pub address: Ipv4Addr,
     /// The port of the container that the host's leads to.
@@ -108,6 +105,11 @@ impl Spindown {
         self.firewall.divert(&asleep).await
     }
 
+    /// The same. What the kernel cannot be told now it is told, and complained of, by [`Spindown::keep_door`].
+    pub async fn divert_or_later(&self) {
+        let _ = self.divert().await;
+    }
+
     /// The host's ports that are asleep.
     fn asleep(&self) -> BTreeSet<u16> {
         if !self.settings.door {
@@ -146,7 +148,6 @@ impl Spindown {
         let demand = entry.seen.as_ref().map_or(Demand::Bytes, |seen| Demand::of(&seen.labels));
         Some(Called {
             id: entry.container.id.clone(),
-            engine_id: entry.container.engine_id.clone(),
             address: entry.container.address?,
             port: tcp(&entry.container.ports).find(|p| p.host == port)?.container,
             demand: (!up).then_some(demand),
@@ -229,8 +230,7 @@ impl Spindown {
             self.snapshot.note(id, What::Woken { client, took: waited });
         }
         if released {
-            // What cannot be told now is told later.
-            let _ = self.divert().await;
+            self.divert_or_later().await;
         }
     }
 
@@ -266,11 +266,6 @@ impl Spindown {
         if let Err(error) = self.divert().await {
             tracing::warn!(error = error.message(), "some ports may be closed until the server is back");
         }
-    }
-
-    /// Counts what became of a connection at the door.
-    pub fn count_at_door(&self, outcome: &'static str) {
-        metrics::counter!(meter::DOOR, "outcome" => outcome).increment(1);
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Vitals {
     firewall: Mutex<Option<String>>,
     last: tokio::sync::Mutex<Option<(Moment, Vec<Check>)>>,
     listener: Mutex<Option<String>>,
+    /// What is wrong with the door, and what may be.
     door: Mutex<(Option<String>, Option<String>)>,
 }
 
@@ -42,12 +43,12 @@ impl Vitals {
             Err(error) => (Some(error.message().to_owned()), None),
         };
         let before = std::mem::replace(&mut *self.door.locked(), now.clone());
-        match now {
-            (None, None) if before != now => tracing::info!("connections wake sleeping containers again"),
-            (Some(told), _) | (_, Some(told)) if ![&before.0, &before.1].contains(&&Some(told.clone())) => {
-                tracing::warn!(told, "connections to sleeping containers may not wake them");
-            }
-            _ => {}
+        if before == now {
+            return;
+        }
+        match now.0.or(now.1) {
+            Some(told) => tracing::warn!(told, "connections to sleeping containers may not wake them"),
+            None => tracing::info!("connections wake sleeping containers again"),
         }
     }
 }

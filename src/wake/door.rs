@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::{place::Places, ready};
 use crate::{
     carrier::{Carrier, copy::end_abruptly, message::Passage},
+    meter,
     model::{Demand, Error, Kind, Result},
     policy::door::Way,
     service::{
@@ -106,12 +107,13 @@ impl Door {
                 (Err(error), _) => Err(Turned::Away(Error::unavailable("it has ended already").caused_by(error))),
                 (_, None) => Err(Turned::Away(Error::unavailable("too many connections wait at the door"))),
             };
-            spindown.count_at_door(match outcome {
+            let word = match outcome {
                 Ok(()) => "carried",
                 Err(Turned::Silent) => "silent",
                 Err(Turned::Away(_)) => "refused",
                 Err(Turned::Lost(_)) => "lost",
-            });
+            };
+            metrics::counter!(meter::DOOR, "outcome" => word).increment(1);
             if let Err(Turned::Away(error) | Turned::Lost(error)) = outcome {
                 tracing::debug!(client = %from, error = error.message(), "a connection ended at the door");
             }
@@ -163,15 +165,15 @@ struct Visit<'a> {
 impl Visit<'_> {
     /// Has the container up, and connects to it when it accepts. One that went down meanwhile is woken again.
     async fn wake(&self, spindown: &Spindown) -> Result<TcpStream> {
-        for _ in 1..TRIES {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             spindown.wake(&self.called.id, self.from.ip()).await?;
             match ready::connect(self.called, self.port, spindown).await {
-                Err(error) if error.kind() == Kind::Conflict => {}
+                Err(error) if error.kind() == Kind::Conflict && tries < TRIES => {}
                 outcome => return outcome,
             }
         }
-        spindown.wake(&self.called.id, self.from.ip()).await?;
-        ready::connect(self.called, self.port, spindown).await
     }
 
     /// Hands both ends to the carrier.

@@ -24,8 +24,7 @@ pub async fn keep(spindown: Arc<Spindown>) {
             _ = ticks.tick() => spindown.keep_door().await,
             Ok(()) = changes.changed() => {
                 let gathered = Instant::now() + GATHER;
-                // What cannot be told the kernel now is told it, and complained of, later.
-                let _ = spindown.divert().await;
+                spindown.divert_or_later().await;
                 sleep_until(gathered).await;
             }
             () = spindown.shutdown().cancelled() => return,

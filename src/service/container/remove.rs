@@ -28,8 +28,8 @@ impl Spindown {
         }
         self.amend(&id, |container| container.removing = Some(removal.clone())).await?;
         passed(Step::RemoveOrdered);
-        // Its ports may soon be another's. What cannot be told the kernel now is told it later.
-        let _ = self.divert().await;
+        // Its ports may soon be another's.
+        self.divert_or_later().await;
         if let Err(error) = self.remove_with_the_replaced(&entry, &removal).await {
             // Whoever is told that it failed may go on using it.
             if self.engine.inspect(engine_id).await.is_ok() {

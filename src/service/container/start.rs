@@ -36,8 +36,6 @@ impl Spindown {
                 self.store.ping().await?;
                 self.start_behind_the_door(&entry, false).await?;
                 self.await_ssh(&id, SSH_PATIENCE).await;
-                // What cannot be told the kernel now the reconciler tells it: until then the door leads to it.
-                let _ = self.divert().await;
                 tracing::info!(container = %id, "container started");
             }
         }

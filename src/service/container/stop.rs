@@ -70,8 +70,7 @@ impl Spindown {
             container.stopped = container.stopped.map(|stop| Stop { by: StoppedBy::User, ordered: true, ..stop });
         })
         .await?;
-        // What cannot be told the kernel now is told it later.
-        let _ = self.divert().await;
+        self.divert_or_later().await;
         Ok(())
     }
 

@@ -69,8 +69,7 @@ impl Spindown {
             .await?;
         }
         if change.wake.is_some() {
-            // What cannot be told the kernel now is told it later.
-            let _ = self.divert().await;
+            self.divert_or_later().await;
         }
         Ok(self.report(&self.snapshot.require(&id)?))
     }
