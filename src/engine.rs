@@ -126,6 +126,9 @@ pub trait Engine: Send + Sync {
     /// `Exhausted` if the host has no room.
     async fn start(&self, id: &EngineId) -> Result<()>;
 
+    /// Halts its processes, which notice nothing of it; one that is frozen is fine. `Conflict` if it is down.
+    async fn freeze(&self, id: &EngineId) -> Result<()>;
+
     /// Lets a frozen one go on; one that runs is fine.
     async fn thaw(&self, id: &EngineId) -> Result<()>;
 

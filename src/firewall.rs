@@ -5,11 +5,12 @@ pub mod nft;
 mod obstacle;
 pub mod rules;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 
-use crate::model::Result;
+use crate::model::{Error, Knock, Result};
 
 /// The rules that keep the containers from each other, from the host and from what only the host may reach.
 #[async_trait]
@@ -24,6 +25,14 @@ pub trait Firewall: Send + Sync {
     /// What others have set up that keeps connections for sleeping ports from the door, and what to do about it; `None` if
     /// nothing is known to, or there is no door.
     async fn obstacle(&self) -> Result<Option<String>>;
+
+    /// Has what comes for these containers' addresses told by [`Firewall::knocks`], and for no others. It holds when this
+    /// returns, and [`Firewall::ensure`] puts it back like the rules.
+    async fn watch(&self, frozen: &BTreeSet<Ipv4Addr>) -> Result<()>;
+
+    /// What comes for the addresses that are watched, from now on. One at a time may listen. `Unavailable` if nothing can
+    /// be told: with what is missing for it. The stream ends if that is lost; some may be missing if many come at once.
+    async fn knocks(&self) -> Result<BoxStream<'static, Knock>>;
 
     /// Takes all of them away.
     async fn remove(&self) -> Result<()>;
@@ -45,6 +54,14 @@ impl Firewall for NoFirewall {
 
     async fn obstacle(&self) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    async fn watch(&self, _frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn knocks(&self) -> Result<BoxStream<'static, Knock>> {
+        Err(Error::unavailable("without the firewall nobody tells what comes for a frozen container"))
     }
 
     async fn remove(&self) -> Result<()> {

@@ -17,6 +17,7 @@ pub mod model;
 pub mod policy;
 pub mod reconcile;
 pub mod service;
+pub mod sight;
 mod socket;
 pub mod step;
 pub mod store;

@@ -20,6 +20,7 @@ mod observation;
 mod port;
 mod pull;
 mod reference;
+mod sight;
 mod volume;
 mod wake;
 
@@ -41,5 +42,6 @@ pub use observation::{EngineState, Observation};
 pub use port::{Port, Protocol};
 pub use pull::{PullProgress, PullStep, RegistryCredentials};
 pub use reference::ImageReference;
+pub use sight::{Connection, Knock, Look, Target, Terminal};
 pub use volume::{MountPoint, VolumeName, Volumes};
 pub use wake::{Demand, Wake};

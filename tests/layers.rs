@@ -74,7 +74,7 @@ fn word(text: &str) -> String {
 }
 
 /// What each layer may import of ours; assembly (`lib`, `main`, `listener`, `config`) is not listed.
-const MAY: [(&str, &[&str]); 14] = [
+const MAY: [(&str, &[&str]); 15] = [
     ("step", &[]),
     ("model", &["model"]),
     ("policy", &["model", "policy"]),
@@ -83,9 +83,13 @@ const MAY: [(&str, &[&str]); 14] = [
     ("engine", &["model", "engine", "clock", "meter"]),
     ("store", &["model", "store", "clock", "meter", "socket"]),
     ("firewall", &["model", "firewall"]),
+    ("sight", &["model", "sight"]),
     ("socket", &[]),
     ("carrier", &["model", "socket", "carrier"]),
-    ("service", &["model", "policy", "clock", "step", "engine", "store", "firewall", "carrier", "meter", "service"]),
+    (
+        "service",
+        &["model", "policy", "clock", "step", "engine", "store", "firewall", "carrier", "sight", "meter", "service"],
+    ),
     ("reconcile", &["model", "service", "meter", "reconcile"]),
     ("wake", &["model", "policy", "step", "carrier", "meter", "service", "wake"]),
     ("http", &["model", "policy", "service", "meter", "http"]),

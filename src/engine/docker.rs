@@ -260,6 +260,10 @@ impl Engine for Docker {
         container::start(self, id).await
     }
 
+    async fn freeze(&self, id: &EngineId) -> Result<()> {
+        container::freeze(self, id).await
+    }
+
     async fn thaw(&self, id: &EngineId) -> Result<()> {
         container::thaw(self, id).await
     }

@@ -56,6 +56,8 @@ pub enum Call {
     Create,
     /// [`Engine::start`].
     Start,
+    /// [`Engine::freeze`].
+    Freeze,
     /// [`Engine::thaw`].
     Thaw,
     /// [`Engine::stop`].
@@ -229,6 +231,15 @@ impl Engine for Sim {
 
     async fn start(&self, id: &EngineId) -> Result<()> {
         self.enter(Call::Start).await?.start(id, self.now())
+    }
+
+    async fn freeze(&self, id: &EngineId) -> Result<()> {
+        let mut world = self.enter(Call::Freeze).await?;
+        if !world.ours(id)?.state.is_up() {
+            return Err(Error::conflict("the container is not running"));
+        }
+        world.freeze(id);
+        Ok(())
     }
 
     async fn thaw(&self, id: &EngineId) -> Result<()> {

@@ -1,16 +1,17 @@
 //! The rules in the kernel, by the command `nft`: applied in one transaction, looked at, taken away. What they say is
 //! `rules`'; when to look is the reconciler's.
 
-use std::{collections::BTreeSet, io::ErrorKind, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
 
 use super::{
     Firewall, obstacle,
     rules::{self, Frames, Rules},
 };
-use crate::model::{Error, Result};
+use crate::model::{Error, Knock, Result};
 
 /// How long one call of `nft` may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -220,6 +221,14 @@ impl Firewall for Nft {
             }
         }
         Ok(None)
+    }
+
+    async fn watch(&self, _frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn knocks(&self) -> Result<BoxStream<'static, Knock>> {
+        Err(Error::unavailable("what comes for frozen containers is not told yet"))
     }
 
     async fn remove(&self) -> Result<()> {

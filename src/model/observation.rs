@@ -49,6 +49,8 @@ pub struct Observation {
     pub started_at: Option<OffsetDateTime>,
     /// When it last ended.
     pub finished_at: Option<OffsetDateTime>,
+    /// The number of its main process, while it is up.
+    pub pid: Option<u32>,
     /// Its address on Spindown's network, given at creation and kept while stopped.
     pub address: Option<Ipv4Addr>,
     /// Its published ports, given at creation and kept while stopped.

@@ -127,6 +127,7 @@ mod tests {
             exit_code: None,
             created_at: datetime!(2026-03-04 05:06 UTC),
             started_at: None,
+            pid: None,
             finished_at: None,
             address: None,
             ports: Vec::new(),

@@ -393,7 +393,7 @@ async fn files_go_in_and_out_in_every_state(rig: &dyn Rig) {
     for (number, state) in ["created", "running", "frozen", "stopped"].into_iter().enumerate() {
         match state {
             "running" => engine.start(&id).await.unwrap(),
-            "frozen" => rig.freeze(&id),
+            "frozen" => rig.freeze_behind(&id),
             "stopped" => engine.stop(&id, GRACE).await.unwrap(),
             _ => {}
         }
@@ -447,26 +447,36 @@ async fn files_that_are_too_large_or_not_there_are_told(rig: &dyn Rig) {
 async fn a_frozen_container_is_seen_and_thawed(rig: &dyn Rig) {
     let (engine, id) = (rig.engine(), started(rig, 0).await);
     let mut events = engine.events().await.unwrap();
-    rig.freeze(&id);
+    rig.freeze_behind(&id);
     await_event(&mut events, &id, Happening::Changed).await;
     let seen = engine.inspect(&id).await.unwrap();
     assert_eq!((seen.state, seen.exit_code), (EngineState::Paused, None));
     fails(engine.start(&id).await, Kind::Conflict, "frozen");
     for _ in 0..2 {
+        engine.freeze(&id).await.unwrap();
+        assert_eq!(engine.inspect(&id).await.unwrap().state, EngineState::Paused);
+    }
+    for _ in 0..2 {
         engine.thaw(&id).await.unwrap();
         assert_eq!(engine.inspect(&id).await.unwrap().state, EngineState::Running);
     }
+    engine.freeze(&id).await.unwrap();
+    await_event(&mut events, &id, Happening::Changed).await;
+    let pid = engine.inspect(&id).await.unwrap().pid;
+    assert!(pid.is_some_and(|pid| pid > 0), "{pid:?}");
     engine.stop(&id, GRACE).await.unwrap();
+    assert_eq!(engine.inspect(&id).await.unwrap().pid, None);
     fails(engine.thaw(&id).await, Kind::Conflict, "not running");
+    fails(engine.freeze(&id).await, Kind::Conflict, "not running");
 }
 
 async fn a_frozen_container_is_stopped(rig: &dyn Rig) {
     let (engine, id) = (rig.engine(), started(rig, 0).await);
-    rig.freeze(&id);
+    rig.freeze_behind(&id);
     engine.stop(&id, GRACE).await.unwrap();
     assert_eq!(engine.inspect(&id).await.unwrap().state, EngineState::Exited);
     engine.start(&id).await.unwrap();
-    rig.freeze(&id);
+    rig.freeze_behind(&id);
     engine.remove(&id).await.unwrap();
 }
 
@@ -474,7 +484,7 @@ async fn the_list_shows_all_states(rig: &dyn Rig) {
     let engine = rig.engine();
     let [created, running, frozen, exited] =
         [made(rig, 0).await, started(rig, 1).await, started(rig, 2).await, started(rig, 3).await];
-    rig.freeze(&frozen);
+    rig.freeze_behind(&frozen);
     engine.stop(&exited, GRACE).await.unwrap();
     let listed = engine.list().await.unwrap();
     assert_eq!(listed.len(), 4);

@@ -85,7 +85,7 @@ async fn a_reset_takes_everything_but_what_is_the_containers_own() {
         let before = used(&world).await;
         let id = &before.container.id;
         match state {
-            "frozen" => world.sim.freeze(&before.container.engine_id),
+            "frozen" => world.sim.freeze_behind(&before.container.engine_id),
             "stopped" => world.kill_behind(id).await,
             _ => {}
         }

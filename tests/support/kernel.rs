@@ -2,11 +2,16 @@
 
 use std::{
     collections::BTreeSet,
+    net::Ipv4Addr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use spindown::{firewall::Firewall, model::Result};
+use futures::{StreamExt, stream::BoxStream};
+use spindown::{
+    firewall::Firewall,
+    model::{Knock, Result},
+};
 
 /// Done when the kernel has been told something else.
 type Hook = Box<dyn Fn(&BTreeSet<u16>) + Send>;
@@ -52,6 +57,14 @@ impl Firewall for Kernel {
 
     async fn obstacle(&self) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    async fn watch(&self, _frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn knocks(&self) -> Result<BoxStream<'static, Knock>> {
+        Ok(futures::stream::pending().boxed())
     }
 
     async fn remove(&self) -> Result<()> {

@@ -70,6 +70,9 @@ impl<T: Engine> Engine for Mortal<T> {
     async fn start(&self, id: &EngineId) -> Result<()> {
         self.live(self.inner.start(id)).await
     }
+    async fn freeze(&self, id: &EngineId) -> Result<()> {
+        self.live(self.inner.freeze(id)).await
+    }
     async fn thaw(&self, id: &EngineId) -> Result<()> {
         self.live(self.inner.thaw(id)).await
     }

@@ -93,14 +93,27 @@ async fn cannot_run(docker: &Docker, id: &EngineId) -> bool {
     }
 }
 
+/// Halts a container's processes.
+pub(super) async fn freeze(docker: &Docker, id: &EngineId) -> Result<()> {
+    docker.own(id).await?;
+    let outcome = docker.call(Task::Freeze, async { docker.client()?.pause_container(id.as_str()).await }).await;
+    unless_already(docker, id, EngineState::Paused, outcome).await
+}
+
 /// Lets a frozen container go on.
 pub(super) async fn thaw(docker: &Docker, id: &EngineId) -> Result<()> {
     docker.own(id).await?;
-    match docker.call(Task::Thaw, async { docker.client()?.unpause_container(id.as_str()).await }).await {
-        // The engine's answer does not tell "it runs" from "it is down".
+    let outcome = docker.call(Task::Thaw, async { docker.client()?.unpause_container(id.as_str()).await }).await;
+    unless_already(docker, id, EngineState::Running, outcome).await
+}
+
+/// The outcome, unless it is a failure only because the container is in that state already: the engine's answer does not
+/// tell that from "it is down".
+async fn unless_already(docker: &Docker, id: &EngineId, wanted: EngineState, outcome: Result<()>) -> Result<()> {
+    match outcome {
         Err(error) if matches!(error.kind(), Kind::Internal | Kind::Conflict) => {
             match docker.inspect(id).await?.state {
-                EngineState::Running => Ok(()),
+                state if state == wanted => Ok(()),
                 _ => Err(Error::conflict("the container is not running").caused_by(error)),
             }
         }

@@ -42,6 +42,7 @@ pub(super) fn observation(found: ContainerInspectResponse, instance: &str) -> Re
         exit_code: exit_code(&inspected, state),
         created_at: found.created.as_deref().and_then(date).ok_or_else(|| unreadable("a date"))?,
         started_at: inspected.started_at.as_deref().and_then(date),
+        pid: pid(&inspected, state),
         finished_at: inspected.finished_at.as_deref().and_then(date),
         address,
         ports: found.host_config.and_then(|h| h.port_bindings).map(|map| ports(&map)).unwrap_or_default(),
@@ -94,6 +95,12 @@ fn state(status: Status) -> Option<EngineState> {
 /// The engine shows an exit code of 0 for what runs, and one for a start that failed.
 fn exit_code(inspected: &ContainerState, state: EngineState) -> Option<i64> {
     if state == EngineState::Exited { inspected.exit_code } else { None }
+}
+
+/// The engine shows 0 for what is down.
+fn pid(inspected: &ContainerState, state: EngineState) -> Option<u32> {
+    let pid = inspected.pid.and_then(|pid| u32::try_from(pid).ok());
+    pid.filter(|pid| *pid > 0 && state.is_up())
 }
 
 pub(super) fn ports(map: &PortMap) -> Vec<Port> {

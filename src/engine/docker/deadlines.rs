@@ -20,7 +20,7 @@ pub struct Deadlines {
     pub remove: Duration,
     /// Copying files in or out.
     pub files: Duration,
-    /// Freezing's end and names: they touch no disk to speak of.
+    /// Freezing, its end, and names: they touch no disk to speak of.
     pub change: Duration,
     /// How long a command of its own is watched after the first start. The init process starts the command, so the engine
     /// reports success whatever comes of it; a command that is not there ends within milliseconds. Behind an entry point
@@ -62,7 +62,7 @@ impl Deadlines {
             Task::Put(_) | Task::Get(_) | Task::Logs => self.files,
             Task::Pull(_) => self.pull,
             Task::Measure => self.measure,
-            Task::Thaw | Task::Rename(_) => self.change,
+            Task::Freeze | Task::Thaw | Task::Rename(_) => self.change,
         }
     }
 }

@@ -107,7 +107,7 @@ impl Sim {
     }
 
     /// Freezes a container, as `docker pause` does.
-    pub fn freeze(&self, id: &EngineId) {
+    pub fn freeze_behind(&self, id: &EngineId) {
         self.world().freeze(id);
     }
 

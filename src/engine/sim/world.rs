@@ -170,6 +170,8 @@ impl World {
             exit_code: (inmate.state == EngineState::Exited).then_some(inmate.exit_code),
             created_at: inmate.created_at,
             started_at: inmate.started_at,
+            // As good as any: nobody looks there.
+            pid: inmate.state.is_up().then_some(1),
             finished_at: inmate.finished_at,
             address: Some(blueprint.address),
             ports,

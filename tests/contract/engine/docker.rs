@@ -226,6 +226,7 @@ async fn nothing_answers(docker: &Docker) {
         async { docker.list().await.map(drop) },
         async { docker.inspect(&id).await.map(drop) },
         docker.start(&id),
+        docker.freeze(&id),
         docker.thaw(&id),
         docker.stop(&id, Duration::ZERO),
         docker.remove(&id),
@@ -234,8 +235,8 @@ async fn nothing_answers(docker: &Docker) {
         async { docker.get_files(&id, "/x", 1).await.map(drop) },
         async { docker.events().await.map(drop) },
     );
-    let (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o) = outcomes;
-    for outcome in [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] {
+    let (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) = outcomes;
+    for outcome in [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] {
         let error = outcome.unwrap_err();
         assert_eq!((error.kind(), error.message()), (Kind::Unavailable, "the engine does not answer"), "{error:?}");
         assert!(error.retry_after().is_some());

@@ -62,7 +62,7 @@ pub trait Rig: Send + Sync {
     /// Makes a volume that is somebody else's.
     fn foreign_volume(&self, name: &VolumeName);
     fn is_there(&self, id: &EngineId) -> bool;
-    fn freeze(&self, id: &EngineId);
+    fn freeze_behind(&self, id: &EngineId);
     fn kill_behind(&self, id: &EngineId);
     fn start_behind(&self, id: &EngineId);
     fn remove_behind(&self, id: &EngineId);
@@ -223,7 +223,7 @@ impl Rig for DockerRig {
         docker(&["inspect", "--format", "{{.State.Status}}", id.as_str()]) == "created"
     }
 
-    fn freeze(&self, id: &EngineId) {
+    fn freeze_behind(&self, id: &EngineId) {
         docker(&["pause", id.as_str()]);
     }
 
@@ -330,8 +330,8 @@ impl Rig for SimRig {
         self.sim.has(id)
     }
 
-    fn freeze(&self, id: &EngineId) {
-        self.sim.freeze(id);
+    fn freeze_behind(&self, id: &EngineId) {
+        self.sim.freeze_behind(id);
     }
 
     fn kill_behind(&self, id: &EngineId) {
