@@ -1,6 +1,8 @@
-//! Our nftables tables: what containers may reach, and which ports are asleep. `rules` writes them down, `nft` applies
-//! them to the kernel, `obstacle` looks for what others have put in the way.
+//! Our nftables tables: what containers may reach, which ports are asleep, and who knocks at those that are frozen.
+//! `rules` writes them down, `nft` applies them to the kernel, `nflog` hears what they log, `obstacle` looks for what
+//! others have put in the way.
 
+mod nflog;
 pub mod nft;
 mod obstacle;
 pub mod rules;

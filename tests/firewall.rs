@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "they measure how long the real thing takes")]
 
 mod door;
+mod knock;
 pub mod yard;
 
 use std::{

@@ -113,10 +113,11 @@ fn each_layer_imports_only_what_it_may() {
 
 #[test]
 fn each_library_of_the_outside_is_named_in_one_place() {
-    let homes: [(&str, &[&str]); 5] = [
+    let homes: [(&str, &[&str]); 6] = [
         ("bollard::", &["engine/docker.rs", "engine/docker/"]),
         ("redis::", &["store/redis.rs", "store/redis/", "cli/"]),
         ("redb::", &["store/embedded.rs", "store/embedded/"]),
+        ("netlink_packet_netfilter::", &["firewall/nflog.rs"]),
         ("utoipa::", &["http/"]),
         ("rocket::", &["http.rs", "http/", "lib.rs", "listener.rs", "config.rs", "cli/serve.rs"]),
     ];

@@ -8,8 +8,8 @@ use futures::stream::BoxStream;
 use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
 
 use super::{
-    Firewall, obstacle,
-    rules::{self, Frames, Rules},
+    Firewall, nflog, obstacle,
+    rules::{self, Able, Rules, Sets},
 };
 use crate::model::{Error, Knock, Result};
 
@@ -17,6 +17,9 @@ use crate::model::{Error, Knock, Result};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Where administrators' commands are, which the search path of a service need not name.
 const FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// What comes of a log that is missing.
+const MUTE: &str = "nobody tells what comes for a frozen container";
 
 /// The kernel's firewall, as far as it is ours.
 #[derive(Debug)]
@@ -30,14 +33,14 @@ pub struct Nft {
 /// What is known from the last time the rules were applied.
 #[derive(Debug)]
 struct Known {
-    /// What the kernel can.
-    frames: Frames,
+    /// What is possible here, as far as it has been tried.
+    able: Able,
     /// What was applied, and how the kernel showed it right after: `nft` writes things in its own way, so only its own
     /// listings can be compared.
     applied: Option<(String, String)>,
-    /// The ports that are to be asleep.
-    asleep: BTreeSet<u16>,
-    /// Whether the kernel may not have been told of them.
+    /// What the sets are to hold.
+    sets: Sets,
+    /// Whether the kernel may not have been told of it.
     unsure: bool,
 }
 
@@ -53,7 +56,7 @@ impl Nft {
     /// The firewall of these rules. Nothing is applied yet. `Invalid` if they cannot be written down.
     pub fn new(rules: Rules) -> Result<Self> {
         rules.check()?;
-        let known = Mutex::new(Known { frames: Frames::Named, applied: None, asleep: BTreeSet::new(), unsure: false });
+        let known = Mutex::new(Known { able: Able::ALL, applied: None, sets: Sets::default(), unsure: false });
         Ok(Self { rules, program: PathBuf::from("nft"), known })
     }
 
@@ -78,17 +81,23 @@ impl Nft {
     /// Replaces whatever is there, and notes how that looks.
     async fn apply(&self, known: &mut Known, uplinks: &[String]) -> Result<()> {
         known.applied = None;
-        let mut outcome = self.call(&self.rules.text(uplinks, known.frames, &known.asleep)).await;
-        if known.frames == Frames::Named && matches!(outcome, Err(Failure::Refused(_))) {
-            outcome = self.call(&self.rules.text(uplinks, Frames::Addressed, &known.asleep)).await;
-            if outcome.is_ok() {
-                tracing::info!("the kernel cannot tell bridges by name: frames between containers are told by address");
-                known.frames = Frames::Addressed;
+        for able in known.able.and_less() {
+            let outcome = self.call(&self.rules.text(uplinks, able, &known.sets)).await;
+            let refused = matches!(outcome, Err(Failure::Refused(_)));
+            if refused && able != Able::LEAST {
+                continue;
             }
+            outcome.map_err(Failure::into_error)?;
+            if able.frames != known.able.frames {
+                tracing::info!("the kernel cannot tell bridges by name: frames between containers are told by address");
+            }
+            if able.log != known.able.log {
+                tracing::warn!("the kernel or nft cannot log packets: {MUTE}");
+            }
+            known.able = able;
+            break;
         }
-        outcome.map_err(Failure::into_error)?;
-        // Which ports are asleep changes all the time, and is compared by itself.
-        let text = self.rules.text(uplinks, known.frames, &BTreeSet::new());
+        let text = self.rules.text(uplinks, known.able, &Sets::default());
         let listing = self.listing().await.map_err(Failure::into_error)?;
         // Somebody may have been there between the two calls: what he left must not be taken for ours.
         if rules::size(&listing) != rules::size(&text) {
@@ -106,12 +115,39 @@ impl Nft {
         Ok(inet + &bridge)
     }
 
-    /// The ports that are asleep now; none without a door.
-    async fn asleep(&self) -> Result<BTreeSet<u16>, Failure> {
+    /// What the sets hold now; nothing without a door.
+    async fn sets(&self) -> Result<Sets, Failure> {
         if self.rules.door.is_none() {
-            return Ok(BTreeSet::new());
+            return Ok(Sets::default());
         }
-        Ok(rules::elements(&self.run(&["--numeric"], &self.rules.question_asleep()).await?))
+        let [asleep, frozen] = self.rules.questions_of_sets();
+        let (asleep, frozen) = tokio::try_join!(self.run(&["--numeric"], &asleep), self.run(&["--numeric"], &frozen))?;
+        Ok(Sets { asleep: rules::elements(&asleep), frozen: rules::elements(&frozen) })
+    }
+
+    /// Has the sets hold something else from here on.
+    async fn keep(&self, change: impl FnOnce(&mut Sets) + Send) -> Result<()> {
+        let mut known = self.known.lock().await;
+        let mut sets = known.sets.clone();
+        change(&mut sets);
+        let change = self.rules.change(&known.sets, &sets);
+        if self.rules.door.is_none() || change.is_empty() && !known.unsure {
+            return Ok(());
+        }
+        // Whatever becomes of this call: that is what holds from here on, and `ensure` sees to it.
+        known.sets = sets;
+        if std::mem::replace(&mut known.unsure, true) {
+            return self.apply(&mut known, &uplinks()).await;
+        }
+        match self.call(&change).await {
+            Ok(_) => {
+                known.unsure = false;
+                Ok(())
+            }
+            // Somebody has been at the set, or at the table.
+            Err(Failure::Refused(_)) => self.apply(&mut known, &uplinks()).await,
+            Err(Failure::Broken(error)) => Err(error),
+        }
     }
 
     /// Runs a script. Numbers for names, no counts, no elements: what is listed changes only when somebody changes the
@@ -175,10 +211,10 @@ impl Firewall for Nft {
         let mut known = self.known.lock().await;
         let uplinks = uplinks();
         if let Some((text, listing)) = &known.applied
-            && *text == self.rules.text(&uplinks, known.frames, &BTreeSet::new())
+            && *text == self.rules.text(&uplinks, known.able, &Sets::default())
         {
-            match tokio::try_join!(self.listing(), self.asleep()) {
-                Ok((rules, asleep)) if rules == *listing && asleep == known.asleep => return Ok(false),
+            match tokio::try_join!(self.listing(), self.sets()) {
+                Ok((rules, sets)) if rules == *listing && sets == known.sets => return Ok(false),
                 // A table that is gone cannot be listed.
                 Ok(_) | Err(Failure::Refused(_)) => {}
                 Err(Failure::Broken(error)) => return Err(error),
@@ -189,25 +225,7 @@ impl Firewall for Nft {
     }
 
     async fn divert(&self, ports: &BTreeSet<u16>) -> Result<()> {
-        let mut known = self.known.lock().await;
-        let change = self.rules.change(&known.asleep, ports);
-        if self.rules.door.is_none() || change.is_empty() && !known.unsure {
-            return Ok(());
-        }
-        // Whatever becomes of this call: that is what holds from here on, and `ensure` sees to it.
-        known.asleep = ports.clone();
-        if std::mem::replace(&mut known.unsure, true) {
-            return self.apply(&mut known, &uplinks()).await;
-        }
-        match self.call(&change).await {
-            Ok(_) => {
-                known.unsure = false;
-                Ok(())
-            }
-            // Somebody has been at the set, or at the table.
-            Err(Failure::Refused(_)) => self.apply(&mut known, &uplinks()).await,
-            Err(Failure::Broken(error)) => Err(error),
-        }
+        self.keep(|sets| sets.asleep.clone_from(ports)).await
     }
 
     async fn obstacle(&self) -> Result<Option<String>> {
@@ -223,12 +241,19 @@ impl Firewall for Nft {
         Ok(None)
     }
 
-    async fn watch(&self, _frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
-        Ok(())
+    async fn watch(&self, frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
+        self.keep(|sets| sets.frozen.clone_from(frozen)).await
     }
 
     async fn knocks(&self) -> Result<BoxStream<'static, Knock>> {
-        Err(Error::unavailable("what comes for frozen containers is not told yet"))
+        let Some(door) = self.rules.door else {
+            return Err(Error::unavailable(format!("there is no door: {MUTE}")));
+        };
+        if !self.known.lock().await.able.log {
+            let message = format!("the kernel or nft cannot log packets to a group (nfnetlink_log): {MUTE}");
+            return Err(Error::unavailable(message));
+        }
+        nflog::listen(door.port).await
     }
 
     async fn remove(&self) -> Result<()> {

@@ -12,11 +12,15 @@
 //! With a door, `inet` has its chains as well: `arriving_asleep` and `local_asleep` send connections for the ports in the set
 //! `asleep` to the door's port, before the engine's own rules for published ports are asked; `door` lets nobody connect
 //! to that port by itself. What comes from a container is never sent there.
+//!
+//! With a door there are also `to_frozen` and `knock`: what goes to an address in the set `frozen` and carries something
+//! is logged to a group that `nflog` listens to. The kernel drops it if nobody does. They judge nothing.
 
 use std::{
     collections::BTreeSet,
-    fmt::Write,
+    fmt::{Display, Write},
     net::{IpAddr, Ipv4Addr},
+    str::FromStr,
 };
 
 use ipnet::Ipv4Net;
@@ -36,6 +40,17 @@ const RESOLVERS: &str = "169.254.169.253, 169.254.169.254, 168.63.129.16";
 
 /// The name of the set of ports that are asleep.
 const ASLEEP: &str = "asleep";
+/// The name of the set of addresses whose containers are frozen.
+const FROZEN: &str = "frozen";
+
+/// How many beginnings of connections with one frozen container are told per second, and in a burst. One is enough to
+/// wake it; a flood of them is not to keep us busy. Each container has its own, so that a flood at one hides nothing of
+/// what comes for the others.
+const BEGINNINGS: (u32, u32) = (100, 200);
+/// How many packets with data from one client to one frozen container. Beginnings do not count among them: whoever
+/// scans hides nobody's data. A connection has little room for more than that before the container reads; datagrams and
+/// forgeries have. What the set has no room for is told, for it is better to be told too much than too little.
+const DATA: (u32, u32) = (100, 200);
 
 /// What the rules are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +72,8 @@ pub struct Rules {
 /// Where the door is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Door {
-    /// The port on which it listens, on every address.
+    /// The port on which it listens, on every address. What comes for frozen containers is logged to the group of this
+    /// number (NFLOG): it is no other server's on this machine, either.
     pub port: u16,
     /// The address on which the engine publishes ports.
     pub published: IpAddr,
@@ -70,6 +86,42 @@ pub(crate) enum Frames {
     Named,
     /// By the addresses in IPv4 and ARP, which every kernel can.
     Addressed,
+}
+
+/// What the kernel and the command `nft` can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Able {
+    /// How frames are told.
+    pub(crate) frames: Frames,
+    /// Whether packets can be logged to a group.
+    pub(crate) log: bool,
+}
+
+/// The elements of the sets that are kept as others say. They change all the time, and are compared by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sets {
+    /// The ports that are asleep.
+    pub(crate) asleep: BTreeSet<u16>,
+    /// The addresses whose containers are frozen.
+    pub(crate) frozen: BTreeSet<Ipv4Addr>,
+}
+
+impl Able {
+    /// All that can be wished for.
+    pub(crate) const ALL: Self = Self { frames: Frames::Named, log: true };
+
+    /// What every kernel can.
+    pub(crate) const LEAST: Self = Self { frames: Frames::Addressed, log: false };
+
+    /// This and whatever asks for less, the best first. Isolation does not hang on the log.
+    pub(crate) fn and_less(self) -> Vec<Self> {
+        let frames = |able: &Self| self.frames == Frames::Named || able.frames == Frames::Addressed;
+        [true, false]
+            .into_iter()
+            .flat_map(|log| [Frames::Named, Frames::Addressed].map(|frames| Self { frames, log }))
+            .filter(|able| frames(able) && (self.log || !able.log))
+            .collect()
+    }
 }
 
 impl Rules {
@@ -89,7 +141,7 @@ impl Rules {
 
     /// The tables as they should be, in place of whatever is there, as one transaction. `uplinks` are bridges that lead
     /// to the outside and so remain reachable, as no other bridge does.
-    pub(crate) fn text(&self, uplinks: &[String], frames: Frames, asleep: &BTreeSet<u16>) -> String {
+    pub(crate) fn text(&self, uplinks: &[String], able: Able, sets: &Sets) -> String {
         let Self { table, bridge, gateway, check_in_port, subnet, door } = self;
         let subnet = subnet.trunc();
         let (rate, burst) = RATE;
@@ -153,8 +205,8 @@ table bridge {table} {{
     }}
 }}
 "#,
-            between = frames.rules(bridge, subnet),
-            door = door.map_or_else(String::new, |door| door.chains(bridge, asleep)),
+            between = able.frames.rules(bridge, subnet),
+            door = door.map_or_else(String::new, |door| door.text(bridge, able, sets)),
         );
         text
     }
@@ -165,19 +217,23 @@ table bridge {table} {{
         ["inet", "bridge"].map(|family| format!("add table {family} {table}\ndelete table {family} {table}\n")).concat()
     }
 
-    /// Makes the set of the ports that are asleep what it should be, from what it is. Nothing to do is an empty text.
-    pub(crate) fn change(&self, from: &BTreeSet<u16>, to: &BTreeSet<u16>) -> String {
+    /// Makes the sets what they should be, from what they are. Nothing to do is an empty text.
+    pub(crate) fn change(&self, from: &Sets, to: &Sets) -> String {
+        self.difference(ASLEEP, &from.asleep, &to.asleep) + &self.difference(FROZEN, &from.frozen, &to.frozen)
+    }
+
+    fn difference<T: Copy + Ord + Display>(&self, set: &str, from: &BTreeSet<T>, to: &BTreeSet<T>) -> String {
         let table = &self.table;
-        let line = |verb: &str, ports: BTreeSet<u16>| match ports.is_empty() {
+        let line = |verb: &str, elements: BTreeSet<T>| match elements.is_empty() {
             true => String::new(),
-            false => format!("{verb} element inet {table} {ASLEEP} {{ {} }}\n", list(&ports)),
+            false => format!("{verb} element inet {table} {set} {{ {} }}\n", list(&elements)),
         };
         line("add", to - from) + &line("delete", from - to)
     }
 
-    /// Asks for the ports that are asleep.
-    pub(crate) fn question_asleep(&self) -> String {
-        format!("list set inet {} {ASLEEP}\n", self.table)
+    /// Asks for the ports that are asleep, and for the addresses that are frozen.
+    pub(crate) fn questions_of_sets(&self) -> [String; 2] {
+        [ASLEEP, FROZEN].map(|set| format!("list set inet {} {set}\n", self.table))
     }
 
     /// Asks for one table each. Asked for both at once, `nft` 1.0.6 finds only the last.
@@ -187,9 +243,19 @@ table bridge {table} {{
 }
 
 impl Door {
-    /// The set and the chains. The priority is just above that of the engine's own rules for published ports: whichever
-    /// says first where a connection goes has said it for all of it.
-    fn chains(self, bridge: &str, asleep: &BTreeSet<u16>) -> String {
+    /// What the table has because of the door. The set of what is frozen is there even if nothing can be logged, so that
+    /// it is kept in one way.
+    fn text(self, bridge: &str, able: Able, sets: &Sets) -> String {
+        let knocks = if able.log { self.knocks(bridge) } else { String::new() };
+        set(ASLEEP, "inet_service", &sets.asleep)
+            + &set(FROZEN, "ipv4_addr", &sets.frozen)
+            + &self.chains(bridge)
+            + &knocks
+    }
+
+    /// The chains that lead to the door. The priority is just above that of the engine's own rules for published ports:
+    /// whichever says first where a connection goes has said it for all of it.
+    fn chains(self, bridge: &str) -> String {
         let Self { port, published } = self;
         let to_us = match published {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "meta nfproto ipv4 fib daddr type local".to_owned(),
@@ -197,15 +263,8 @@ impl Door {
             IpAddr::V6(address) if address.is_unspecified() => "fib daddr type local".to_owned(),
             IpAddr::V6(address) => format!("ip6 daddr {address}"),
         };
-        let elements = match asleep.is_empty() {
-            true => String::new(),
-            false => format!("\n        elements = {{ {} }}", list(asleep)),
-        };
         format!(
-            r#"    set {ASLEEP} {{
-        type inet_service{elements}
-    }}
-    chain arriving_asleep {{
+            r#"    chain arriving_asleep {{
         type nat hook prerouting priority -101; policy accept;
         iifname "{bridge}" accept
         {to_us} tcp dport @{ASLEEP} counter redirect to :{port}
@@ -218,6 +277,48 @@ impl Door {
         type filter hook input priority -10; policy accept;
         tcp dport {port} ct status dnat accept
         tcp dport {port} counter reject with tcp reset
+    }}
+"#
+        )
+    }
+
+    /// The chains that tell what comes for frozen containers. After routing, a packet carries the container's address,
+    /// whether it came through a published port or not; and before sources are rewritten (100), still the client's.
+    ///
+    /// Segments without data are told apart by their length: IP's, if it has no options, and TCP's. `ip length . tcp doff`
+    /// as one set would do for all of them, but `nft` 1.0.6 ends abruptly when it lists that. So they are beginnings that
+    /// are too many, and resets. What is rare is left to `nflog`, which looks at each packet again: IP options, resets
+    /// with words in them, fragments (connection tracking puts them together before).
+    fn knocks(self, bridge: &str) -> String {
+        let group = self.port;
+        let ((beginnings, first), (data, burst)) = (BEGINNINGS, DATA);
+        // Those with timestamps, which nearly all have, come first.
+        let bare: String = [8, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15]
+            .map(|words: u16| format!("        tcp doff {words} ip length {} accept\n", 20 + 4 * words))
+            .concat();
+        format!(
+            r#"    set knock_beginnings {{
+        type ipv4_addr
+        size 65536
+        flags dynamic,timeout
+        timeout 1m
+    }}
+    set knock_data {{
+        type ipv4_addr . ipv4_addr
+        size 65536
+        flags dynamic,timeout
+        timeout 1m
+    }}
+    chain to_frozen {{
+        type filter hook postrouting priority 0; policy accept;
+        oifname "{bridge}" ip daddr @{FROZEN} jump knock
+    }}
+    chain knock {{
+        meta l4proto != {{ tcp, udp }} accept
+        tcp flags & (syn | ack) == syn update @knock_beginnings {{ ip daddr limit rate {beginnings}/second burst {first} packets }} log group {group} accept
+        udp length 8 accept
+{bare}        update @knock_data {{ ip saddr . ip daddr limit rate over {data}/second burst {burst} packets }} accept
+        log group {group}
     }}
 "#
         )
@@ -245,20 +346,30 @@ pub(crate) fn size(text: &str) -> usize {
                 || line.ends_with(" accept")
                 || line.contains(" jump ")
                 || line.contains(" redirect to ")
+                || line.contains("log group ")
                 || line.ends_with(" reject with tcp reset")
         })
         .count()
 }
 
-/// The ports in a listing of the set.
-pub(crate) fn elements(listing: &str) -> BTreeSet<u16> {
+/// The elements in a listing of a set.
+pub(crate) fn elements<T: Ord + FromStr>(listing: &str) -> BTreeSet<T> {
     let elements = listing.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
-    let numbers = elements.map(|(inner, _)| inner.split(',').filter_map(|number| number.trim().parse().ok()));
-    numbers.into_iter().flatten().collect()
+    let elements = elements.map(|(inner, _)| inner.split(',').filter_map(|element| element.trim().parse().ok()));
+    elements.into_iter().flatten().collect()
 }
 
-fn list(ports: &BTreeSet<u16>) -> String {
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+/// The text of a set.
+fn set<T: Display>(name: &str, kind: &str, elements: &BTreeSet<T>) -> String {
+    let elements = match elements.is_empty() {
+        true => String::new(),
+        false => format!("        elements = {{ {} }}\n", list(elements)),
+    };
+    format!("    set {name} {{\n        type {kind}\n{elements}    }}\n")
+}
+
+fn list<T: Display>(elements: &BTreeSet<T>) -> String {
+    elements.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The interfaces of the default routes, from the text of the kernel's route table (`/proc/net/route`).
@@ -298,6 +409,10 @@ mod tests {
         }
     }
 
+    fn asleep(ports: &[u16]) -> Sets {
+        Sets { asleep: ports.iter().copied().collect(), ..Sets::default() }
+    }
+
     #[test]
     fn names_that_would_say_more_are_refused() {
         assert!(rules().check().is_ok());
@@ -312,7 +427,7 @@ mod tests {
 
     #[test]
     fn the_text_carries_every_parameter() {
-        let text = rules().text(&[], Frames::Addressed, &BTreeSet::new());
+        let text = rules().text(&[], Able { frames: Frames::Addressed, log: true }, &Sets::default());
         for part in [
             "table inet spindown {",
             "table bridge spindown {",
@@ -332,7 +447,7 @@ mod tests {
     fn bridges_that_lead_outside_stay_reachable() {
         let text = |uplinks: &[&str]| {
             let uplinks = uplinks.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>();
-            rules().text(&uplinks, Frames::Named, &BTreeSet::new())
+            rules().text(&uplinks, Able::ALL, &Sets::default())
         };
         assert!(text(&["br0", "br1"]).contains("meta oifkind \"bridge\" oifname != { \"br0\", \"br1\" } counter drop"));
         // Neither our own bridge nor what is no plain name.
@@ -342,14 +457,40 @@ mod tests {
 
     #[test]
     fn chains_and_rules_are_counted() {
-        assert_eq!(size(&rules().text(&[], Frames::Named, &BTreeSet::new())), 5 + (6 + 4 + 4 + 5 + 1));
+        assert_eq!(size(&rules().text(&[], Able::ALL, &Sets::default())), 5 + (6 + 4 + 4 + 5 + 1));
         let door = Some(Door { port: 19_990, published: Ipv4Addr::UNSPECIFIED.into() });
-        let with_door = Rules { door, ..rules() }.text(&[], Frames::Named, &BTreeSet::new());
-        assert_eq!(size(&with_door), 8 + (6 + 4 + 4 + 5 + 1) + (2 + 1 + 2));
+        let with_door = Rules { door, ..rules() }.text(&[], Able::ALL, &Sets::default());
+        assert_eq!(size(&with_door), 10 + (6 + 4 + 4 + 5 + 1) + (2 + 1 + 2) + (1 + 16));
+        let mute = Able { log: false, ..Able::ALL };
+        let mute = Rules { door, ..rules() }.text(&[], mute, &Sets::default());
+        assert_eq!(size(&mute), 8 + (6 + 4 + 4 + 5 + 1) + (2 + 1 + 2));
         assert_eq!(
             size("\tchain a {\n\t\ttype filter hook input priority -10; policy accept;\n\t\tcounter drop\n\t}"),
             2
         );
+    }
+
+    #[test]
+    fn less_is_asked_for_where_less_is_possible() {
+        let able = |frames, log| Able { frames, log };
+        let (named, addressed) = (Frames::Named, Frames::Addressed);
+        let all = [able(named, true), able(addressed, true), able(named, false), able(addressed, false)];
+        assert_eq!(Able::ALL.and_less(), all);
+        assert_eq!(able(addressed, true).and_less(), [able(addressed, true), able(addressed, false)]);
+        assert_eq!(able(named, false).and_less(), [able(named, false), able(addressed, false)]);
+        assert_eq!(able(addressed, false).and_less(), [able(addressed, false)]);
+    }
+
+    #[test]
+    fn what_is_frozen_is_logged_to_the_group_of_the_doors_number() {
+        let door = Some(Door { port: 19_990, published: Ipv4Addr::UNSPECIFIED.into() });
+        let sets = Sets { frozen: BTreeSet::from([Ipv4Addr::new(10, 9, 0, 2)]), ..Sets::default() };
+        let text = |able| Rules { door, ..rules() }.text(&[], able, &sets);
+        assert_eq!(text(Able::ALL).matches("log group 19990").count(), 2);
+        assert!(text(Able::ALL).contains("tcp doff 8 ip length 52 accept"), "{}", text(Able::ALL));
+        let mute = text(Able { log: false, ..Able::ALL });
+        assert!(!mute.contains("log group") && mute.contains("elements = { 10.9.0.2 }"), "{mute}");
+        assert!(!rules().text(&[], Able::ALL, &sets).contains("frozen"));
     }
 
     #[test]
@@ -361,20 +502,28 @@ mod tests {
             ("fd00::1", "        ip6 daddr fd00::1 tcp dport @asleep counter redirect to :7"),
         ] {
             let door = Some(Door { port: 7, published: published.parse().unwrap() });
-            let text = Rules { door, ..rules() }.text(&[], Frames::Named, &BTreeSet::from([20_001, 20_000]));
+            let text = Rules { door, ..rules() }.text(&[], Able::ALL, &asleep(&[20_001, 20_000]));
             assert_eq!(text.matches(expected).count(), 2, "{published}\n{text}");
             assert!(text.contains("elements = { 20000, 20001 }"), "{text}");
         }
-        assert!(!rules().text(&[], Frames::Named, &BTreeSet::from([20_000])).contains("asleep"));
+        assert!(!rules().text(&[], Able::ALL, &asleep(&[20_000])).contains("asleep"));
     }
 
     #[test]
     fn the_set_is_changed_by_what_is_different() {
-        let set = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<_>>();
-        assert_eq!(rules().change(&set(&[1, 2]), &set(&[1, 2])), "");
+        let frozen = |last: &[u8]| last.iter().map(|last| Ipv4Addr::new(10, 9, 0, *last)).collect();
+        assert_eq!(rules().change(&asleep(&[1, 2]), &asleep(&[1, 2])), "");
         assert_eq!(
-            rules().change(&set(&[1, 2]), &set(&[2, 3, 4])),
+            rules().change(&asleep(&[1, 2]), &asleep(&[2, 3, 4])),
             "add element inet spindown asleep { 3, 4 }\ndelete element inet spindown asleep { 1 }\n"
+        );
+        assert_eq!(
+            rules().change(
+                &Sets { frozen: frozen(&[2, 3]), ..asleep(&[1]) },
+                &Sets { frozen: frozen(&[3, 4, 5]), ..asleep(&[2]) }
+            ),
+            "add element inet spindown asleep { 2 }\ndelete element inet spindown asleep { 1 }\n\
+             add element inet spindown frozen { 10.9.0.4, 10.9.0.5 }\ndelete element inet spindown frozen { 10.9.0.2 }\n"
         );
     }
 
@@ -383,7 +532,10 @@ mod tests {
         let listing = "table inet spindown {\n\tset asleep {\n\t\ttype inet_service\n\t\telements = { 20000, 20001,\n\t\t\t     \
                        20002 }\n\t}\n}\n";
         assert_eq!(elements(listing), BTreeSet::from([20_000, 20_001, 20_002]));
-        assert!(elements("table inet spindown {\n\tset asleep {\n\t\ttype inet_service\n\t}\n}\n").is_empty());
+        let empty = "table inet spindown {\n\tset asleep {\n\t\ttype inet_service\n\t}\n}\n";
+        assert!(elements::<u16>(empty).is_empty());
+        let listing = "\tset frozen {\n\t\ttype ipv4_addr\n\t\telements = { 10.9.0.2, 10.9.0.3 }\n\t}\n";
+        assert_eq!(elements(listing), BTreeSet::from([Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 3)]));
     }
 
     #[test]

@@ -151,21 +151,18 @@ impl Yard {
             &network.name,
         ]);
         let (check_in, door) = (block.ports().1, block.door());
-        let nft = Nft::new(Rules {
-            table: block.instance(),
-            bridge: network.bridge.clone(),
-            gateway: network.gateway(),
-            check_in_port: check_in,
-            subnet: network.subnet,
-            door: Some(Door { port: door, published: Ipv6Addr::UNSPECIFIED.into() }),
-        })
-        .unwrap();
+        let nft = Nft::new(rules(&block)).unwrap();
         let start = |number: usize| inmate(&block, number, &network.name, network.addresses().nth(number), &[]);
         let (a, b) = (start(0), start(1));
         for inmate in [&a, &b] {
             until_open(&format!("tcp {} 22", inmate.ip));
         }
         Self { a, b, network, nft, check_in, door, block }
+    }
+
+    /// What its firewall is made of.
+    pub fn rules(&self) -> Rules {
+        rules(&self.block)
     }
 
     /// One more container, on our network or on another, with more options.
@@ -212,6 +209,18 @@ impl Yard {
     /// See [`host_addresses`].
     pub fn host_addresses(&self) -> Vec<String> {
         host_addresses(&self.block)
+    }
+}
+
+fn rules(block: &Block) -> Rules {
+    let network = block.network();
+    Rules {
+        table: block.instance(),
+        bridge: network.bridge.clone(),
+        gateway: network.gateway(),
+        check_in_port: block.ports().1,
+        subnet: network.subnet,
+        door: Some(Door { port: block.door(), published: Ipv6Addr::UNSPECIFIED.into() }),
     }
 }
 
