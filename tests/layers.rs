@@ -113,10 +113,13 @@ fn each_layer_imports_only_what_it_may() {
 
 #[test]
 fn each_library_of_the_outside_is_named_in_one_place() {
-    let homes: [(&str, &[&str]); 6] = [
+    let homes: [(&str, &[&str]); 9] = [
         ("bollard::", &["engine/docker.rs", "engine/docker/"]),
         ("redis::", &["store/redis.rs", "store/redis/", "cli/"]),
         ("redb::", &["store/embedded.rs", "store/embedded/"]),
+        ("croner::", &["model/timetable.rs"]),
+        ("chrono::", &["model/timetable.rs"]),
+        ("chrono_tz::", &["model/timetable.rs"]),
         ("netlink_packet_netfilter::", &["firewall/nflog.rs"]),
         ("utoipa::", &["http/"]),
         ("rocket::", &["http.rs", "http/", "lib.rs", "listener.rs", "config.rs", "cli/serve.rs"]),
@@ -139,7 +142,7 @@ fn each_library_of_the_outside_is_named_in_one_place() {
 
 #[test]
 fn only_the_binary_names_concrete_adapters() {
-    let adapters = ["docker::Docker", "sim::Sim", "embedded::Embedded", "redis::Redis", "nft::Nft"];
+    let adapters = ["docker::Docker", "sim::Sim", "embedded::Embedded", "redis::Redis", "nft::Nft", "linux::Linux"];
     for source in sources().into_iter().filter(|s| !["main", "cli"].contains(&&*s.layer)) {
         for adapter in adapters {
             assert!(!source.text.contains(adapter), "{} names {adapter}", source.path.display());

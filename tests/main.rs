@@ -10,6 +10,7 @@ mod firewall;
 mod fuzz;
 mod layers;
 mod openapi;
+mod sight;
 mod simulation;
 mod soak;
 mod support;

@@ -18,6 +18,9 @@ pub struct Target {
     pub pid: u32,
     /// Whether it is to be found out who has logged in. That takes a look at every process of the container.
     pub logins: bool,
+    /// Whether no connection may be missed: what is done next depends on it. That takes a walk through all connections of
+    /// the machine.
+    pub surely: bool,
 }
 
 /// One look at one container.
