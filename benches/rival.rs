@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use spindown::{
     engine::{Engine, docker::Docker},
-    model::{Blueprint, Container, ContainerId, EngineId, IdleTimeout, Limits, Port, Protocol, Wake},
+    model::{Blueprint, Container, ContainerId, EngineId, Limits, Port, Protocol, Timeout, Wake},
 };
 
 use crate::support::block::Block;
@@ -37,7 +37,7 @@ impl Rival {
                 &self.block.instance(),
                 &id,
                 "admin",
-                IdleTimeout::Never,
+                Timeout::Never,
                 Wake::Always,
                 &BTreeMap::from([("course".to_owned(), "rust".to_owned())]),
             ),

@@ -12,8 +12,9 @@ use spindown::{
     clock::SystemClock,
     engine::{Engine, NetworkSpec, sim::Sim},
     firewall::NoFirewall,
-    model::{Blueprint, Container, ContainerId, HostName, IdleTimeout, Image, Wake},
+    model::{Blueprint, Container, ContainerId, HostName, Image, Rungs, Timeout, Wake},
     service::{Settings, Spindown, user::Credentials},
+    sight::NoSight,
     store::Store,
 };
 
@@ -35,7 +36,7 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
     sim.ensure_network(&network).await.unwrap();
     for address in network.addresses().take(many) {
         let id = ContainerId::from_bits(rand::random());
-        let idle_timeout = IdleTimeout::After(Duration::from_secs(9_000));
+        let idle_timeout = Timeout::After(Duration::from_secs(9_000));
         let blueprint = Blueprint {
             labels: Container::birth_labels("bench", &id, "admin", idle_timeout, Wake::Always, &BTreeMap::new()),
             id,
@@ -63,7 +64,11 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
         limits: LIMITS,
         memory_reserve: 0,
         disk_reserve: 0,
-        idle_timeout: IdleTimeout::Never,
+        idle_timeout: Timeout::Never,
+        rungs: Rungs::default(),
+        extend_most: Duration::from_secs(86_400),
+        look_every: Duration::from_secs(5),
+        look_window: Duration::from_secs(60),
         sweep_every: Duration::from_secs(60),
         stop_grace: Duration::from_secs(10),
         stops_at_once: 8,
@@ -74,7 +79,8 @@ pub async fn simulated(many: usize, network: NetworkSpec, store: Arc<dyn Store>)
         drift_every: Duration::from_secs(30),
         admin: Credentials::with_password("admin", "spindocker").unwrap(),
     };
-    let spindown = Spindown::new(settings, sim, store, Arc::new(NoFirewall), Arc::new(NoCarrier), clock);
+    let spindown =
+        Spindown::new(settings, sim, store, Arc::new(NoFirewall), Arc::new(NoCarrier), Arc::new(NoSight), clock);
     spindown.meet_engine().await.unwrap();
     spindown
 }

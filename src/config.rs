@@ -5,7 +5,7 @@
 pub mod section;
 pub mod value;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::NetworkSpec,
-    model::{Error, HostName, Kind, Limits, Result},
+    model::{Error, HostName, Kind, Limits, Result, Rungs, format_duration},
     service::{Settings, user::Credentials},
 };
 
-use section::{Auth, CheckIn, Door, Firewall, Idle, Network, Ports, Starts, Store};
+use section::{Auth, CheckIn, Door, Evidence, Firewall, Idle, Network, Ports, Starts, Store};
 
 /// The user and the password of the documentation, good for an address that nobody else reaches.
 pub const DEFAULT_USER: &str = "admin";
@@ -46,6 +46,8 @@ const ROCKET_KEYS: [&str; 13] = [
 
 /// How the names of the variables begin: Rocket's, and ours.
 const VARIABLES: [&str; 2] = ["ROCKET_", "SPINDOWN_"];
+/// The longest that passes between two looks: what is shorter than that is not missed for long.
+const RAREST_LOOK: Duration = Duration::from_secs(60);
 /// What stands in the place of a secret.
 const MASK: &str = "********";
 
@@ -67,8 +69,10 @@ pub struct Config {
     pub ports: Ports,
     /// What one container may use.
     pub limits: section::Limits,
-    /// When idle containers are stopped.
+    /// When idle containers go down which rung.
     pub idle: Idle,
+    /// What counts as use.
+    pub evidence: Evidence,
     /// How many containers are started at once.
     pub starts: Starts,
     /// How touches are kept.
@@ -246,7 +250,22 @@ fn masked(url: &str) -> String {
 impl Loaded {
     /// What no key can tell by itself.
     fn validate(&self) -> Result<()> {
-        let Config { ports, network, auth, .. } = &self.config;
+        let Config { ports, network, auth, evidence, .. } = &self.config;
+        let (every, window) = (evidence.every.span(), evidence.window.span());
+        if every > RAREST_LOOK {
+            return Err(Error::invalid(format!(
+                "spindown.evidence.every: {} is too seldom, at most 1m",
+                format_duration(every)
+            )));
+        }
+        // One look alone measures nothing.
+        if window < every * 2 {
+            return Err(Error::invalid(format!(
+                "spindown.evidence.window: {} must be at least twice as long as every ({})",
+                format_duration(window),
+                format_duration(every)
+            )));
+        }
         if ports.first > ports.last || ports.first == 0 {
             return Err(Error::invalid(format!(
                 "spindown.ports: first ({}) must be at least 1 and not above last ({})",
@@ -302,7 +321,7 @@ impl Loaded {
     /// # Errors
     /// As for [`Loaded::credentials`].
     pub fn settings(&self) -> Result<Settings> {
-        let Config { instance, ports, limits, idle, starts, store, .. } = &self.config;
+        let Config { instance, ports, limits, idle, evidence, starts, store, .. } = &self.config;
         Ok(Settings {
             instance: instance.to_string(),
             host: HostName::local(),
@@ -318,6 +337,17 @@ impl Loaded {
             memory_reserve: limits.memory_reserve.bytes(),
             disk_reserve: limits.disk_reserve.bytes(),
             idle_timeout: idle.timeout.timeout(),
+            rungs: Rungs {
+                freeze_after: Some(idle.freeze_after.timeout()),
+                delete_after: Some(idle.delete_after.timeout()),
+                max_age: Some(idle.max_age.timeout()),
+                warn_before: Some(idle.warn_before.timeout()),
+                keep_awake: Some(idle.keep_awake.list().to_vec()),
+                evidence: evidence.heeds()?,
+            },
+            extend_most: idle.extend_most.span(),
+            look_every: evidence.every.span(),
+            look_window: evidence.window.span(),
             sweep_every: idle.sweep.span(),
             stop_grace: idle.stop_grace.span(),
             stops_at_once: idle.stops_at_once.get(),
@@ -361,6 +391,7 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Heeds, Ladder};
 
     fn with(toml: &str) -> Result<Loaded> {
         from(Figment::new().merge(Toml::string(toml).nested()))
@@ -386,6 +417,19 @@ mod tests {
             ("[default.spindown.idle]\ntimeout = \"soon\"", vec!["soon", "spindown.idle.timeout"]),
             ("[default.spindown.idle]\nsweep = \"7s\"", vec!["divide", "spindown.idle.sweep"]),
             ("[default.spindown.idle]\nsweeps = \"7s\"", vec!["sweeps", "idle"]),
+            ("[default.spindown.idle]\nfreeze_after = \"0\"", vec!["never", "spindown.idle.freeze_after"]),
+            ("[default.spindown.idle]\nmax_age = \"default\"", vec!["default", "spindown.idle.max_age"]),
+            (
+                "[default.spindown.idle]\nkeep_awake = [\"0 9 * * * for 1h\", \"9 for 8h\"]",
+                vec!["\"9 for 8h\"", "mon-fri", "spindown.idle.keep_awake"],
+            ),
+            ("[default.spindown.idle]\nkeep_awake = \"0 9 * * * for 1h\"", vec!["spindown.idle.keep_awake"]),
+            ("[default.spindown.idle]\nextend_most = \"never\"", vec!["spindown.idle.extend_most"]),
+            ("[default.spindown.evidence]\nprocessor = \"5\"", vec!["5%", "spindown.evidence.processor"]),
+            ("[default.spindown.evidence]\ntraffic = true", vec!["spindown.evidence.traffic"]),
+            ("[default.spindown.evidence]\nkeys = \"on\"", vec!["keys", "evidence"]),
+            ("[default.spindown.evidence]\nevery = \"61s\"", vec!["spindown.evidence.every", "1m"]),
+            ("[default.spindown.evidence]\nevery = \"31s\"", vec!["spindown.evidence.window", "twice", "31s"]),
             ("[default.spindown.limits]\nmemory = \"1m\"", vec!["6m", "spindown.limits.memory"]),
             ("[default.spindown.ports]\nfirst = 30000", vec!["ports", "30000"]),
             ("[default.spindown.network]\nsubnet = \"10.0.0.1/20\"", vec!["subnet"]),
@@ -396,6 +440,37 @@ mod tests {
             for word in words {
                 assert!(error.message().contains(word), "{toml}: {}", error.message());
             }
+        }
+    }
+
+    #[test]
+    fn the_ladder_of_the_server_is_what_is_set() {
+        let ladder = |toml: &str| {
+            let settings = with(toml).unwrap().settings().unwrap();
+            (Ladder::of(settings.idle_timeout, [&Rungs::default(), &Rungs::default(), &settings.rungs]), settings)
+        };
+        let (standard, settings) = ladder("");
+        let nothing = Ladder::of(settings.idle_timeout, [&Rungs::default(); 3]);
+        assert_eq!(standard.evidence.effective(), nothing.evidence.effective());
+        assert_eq!(Ladder { evidence: Heeds::default(), ..standard }, nothing, "everything is off");
+        let (set, settings) = ladder(
+            "[default.spindown.idle]\nfreeze_after = 600\nkeep_awake = [\"0 9 * * * for 1h\"]\nextend_most = \"8h\"\n\
+             [default.spindown.evidence]\ndisk = 65536\nconnections = \"off\"\nevery = 1\nwindow = \"10s\"",
+        );
+        assert_eq!((set.freeze_after.seconds(), set.keep_awake.len()), (Some(600), 1));
+        assert_eq!((&*set.evidence.effective()["disk"], &*set.evidence.effective()["connections"]), ("64k", "off"));
+        assert_eq!(settings.extend_most.as_secs(), 8 * 3_600);
+        assert_eq!((settings.look_every.as_secs(), settings.look_window.as_secs()), (1, 10));
+    }
+
+    #[test]
+    fn a_variable_can_be_a_list() {
+        let text = "0 9 * * mon-fri for 8h in Europe/Berlin";
+        for list in [format!("[\"{text}\"]"), format!("[{text}]")] {
+            let value: Value = list.parse().unwrap();
+            let loaded = from(Figment::new().merge(Serialized::global("spindown.idle.keep_awake", value))).unwrap();
+            let awake = loaded.settings().unwrap().rungs.keep_awake.unwrap();
+            assert_eq!(awake.iter().map(ToString::to_string).collect::<Vec<_>>(), [text], "{list}");
         }
     }
 

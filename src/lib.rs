@@ -38,6 +38,7 @@ use crate::{
     listener::Listener,
     model::{Kind, Result},
     service::Spindown,
+    sight::Sight,
     store::{Store, metered::Metered},
     wake::door::Door,
 };
@@ -55,6 +56,8 @@ pub struct Adapters {
     pub firewall: Arc<dyn Firewall>,
     /// Who carries the connections that come through the door.
     pub carrier: Arc<dyn Carrier>,
+    /// Who looks into containers.
+    pub sight: Arc<dyn Sight>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -75,11 +78,11 @@ impl Server {
     /// Whatever keeps the server from keeping its promises, with what to do about it.
     pub async fn start(loaded: &Loaded, adapters: Adapters) -> Result<Self> {
         meter::install();
-        let Adapters { engine, store, firewall, carrier, clock } = adapters;
+        let Adapters { engine, store, firewall, carrier, sight, clock } = adapters;
         let store: Arc<dyn Store> = Arc::new(Metered::new(store));
         store.ping().await?;
         firewall.ensure().await?;
-        let spindown = Spindown::new(loaded.settings()?, engine, store, firewall, Arc::clone(&carrier), clock);
+        let spindown = Spindown::new(loaded.settings()?, engine, store, firewall, Arc::clone(&carrier), sight, clock);
         let met = match spindown.meet_engine().await {
             Err(error) if error.kind() == Kind::Unavailable => {
                 tracing::error!(
@@ -103,10 +106,12 @@ impl Server {
         workers.push(tokio::spawn(reconcile::touch::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::firewall::run(Arc::clone(&spindown))));
         workers.push(tokio::spawn(reconcile::disk::run(Arc::clone(&spindown))));
+        workers.push(tokio::spawn(reconcile::sight::run(Arc::clone(&spindown))));
         if let Some(port) = loaded.door() {
             let door = Door::open(port, Arc::clone(&spindown), carrier)?;
             workers.push(tokio::spawn(door.run()));
             workers.push(tokio::spawn(wake::keep(Arc::clone(&spindown))));
+            workers.push(tokio::spawn(wake::listen(Arc::clone(&spindown))));
         }
         let scheduler = reconcile::idle::start(Arc::clone(&spindown)).await?;
         Ok(Self { spindown, api, scheduler, workers })

@@ -9,9 +9,9 @@ use crate::{clock::Stopwatch, model::Result};
 
 /// Check-ins by what became of them: `outcome` is `taken`, `refused` (not a running container's address) or `too_many`.
 pub const CHECK_INS: &str = "spindown_check_ins_total";
-/// Verdicts of the sweeps: `verdict` is `keep` or `sleep`.
+/// Verdicts of the sweeps: `verdict` is `keep`, `freeze`, `sleep` or `delete`.
 pub const VERDICTS: &str = "spindown_verdicts_total";
-/// Stops ordered here: `by` is `idle` or `user`; `outcome` is `done`, `failed` (it is tried again) or `withdrawn`.
+/// Stops ordered here: `by` is `idle`, `age` or `user`; `outcome` is `done`, `failed` (it is tried again) or `withdrawn`.
 pub const STOPS: &str = "spindown_stops_total";
 /// Connections at the door by what became of them: `outcome` is `carried`, `silent` (no demand, and so nothing was woken),
 /// `refused` (the container does not wake, or not now) or `lost` (it did not come to accept the connection).
@@ -20,6 +20,12 @@ pub const DOOR: &str = "spindown_door_connections_total";
 pub const WAKE: &str = "spindown_wake_seconds";
 /// Connections that are carried now.
 pub const CARRIED: &str = "spindown_carried_connections";
+/// Freezes that met somebody soon after: what was frozen should not have been.
+pub const FALSE_SLEEPS: &str = "spindown_false_sleeps_total";
+/// How long it took to let a frozen container go on for whoever came for it, in seconds.
+pub const THAW: &str = "spindown_thaw_seconds";
+/// How long it takes to look into all containers that are up, in seconds.
+pub const LOOK: &str = "spindown_look_seconds";
 /// Events by their word.
 pub const EVENTS: &str = "spindown_events_total";
 /// Containers by `status`.
@@ -55,7 +61,7 @@ pub enum Form {
 }
 
 /// Every metric, with what `/metrics` tells of it.
-pub const METRICS: [(&str, Form, &str); 17] = [
+pub const METRICS: [(&str, Form, &str); 20] = [
     (CONTAINERS, Form::Gauge, "Containers by status."),
     (CHECK_INS, Form::Counter, "Check-ins by what became of them."),
     (VERDICTS, Form::Counter, "Verdicts of the sweeps."),
@@ -63,6 +69,9 @@ pub const METRICS: [(&str, Form, &str); 17] = [
     (DOOR, Form::Counter, "Connections at the door by what became of them."),
     (WAKE, Form::Histogram, "How long a connection that was carried waited for its container."),
     (CARRIED, Form::Gauge, "Connections that are carried now."),
+    (FALSE_SLEEPS, Form::Counter, "Freezes that met somebody soon after."),
+    (THAW, Form::Histogram, "How long it took to let a frozen container go on for whoever came."),
+    (LOOK, Form::Histogram, "How long it takes to look into all containers that are up."),
     (EVENTS, Form::Counter, "Events by their word."),
     (SWEEP, Form::Histogram, "How long a sweep takes to judge all containers."),
     (SWEEP_AGE, Form::Gauge, "How long ago the last sweep was."),
@@ -112,6 +121,8 @@ fn recorder() -> PrometheusHandle {
             if metrics::set_global_recorder(recorder).is_err() {
                 tracing::warn!("metrics are recorded elsewhere in this process: /metrics stays empty");
             }
+            // None has happened yet, which is worth knowing.
+            metrics::counter!(FALSE_SLEEPS).increment(0);
             for (name, form, about) in METRICS {
                 match form {
                     Form::Counter => metrics::describe_counter!(name, about),

@@ -6,5 +6,6 @@ pub mod idle;
 pub mod patience;
 pub mod placement;
 pub mod retry;
+pub mod sight;
 pub mod succession;
 pub mod watch;

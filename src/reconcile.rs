@@ -5,4 +5,5 @@ pub mod disk;
 pub mod drift;
 pub mod firewall;
 pub mod idle;
+pub mod sight;
 pub mod touch;

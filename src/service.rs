@@ -10,6 +10,7 @@ pub mod container;
 pub mod disk;
 pub mod door;
 pub mod event;
+mod frozen;
 mod gauge;
 pub mod health;
 pub mod host;
@@ -18,6 +19,7 @@ pub mod image;
 mod leftover;
 mod lock;
 mod record;
+mod sight;
 mod snapshot;
 pub mod user;
 
@@ -39,7 +41,8 @@ use crate::{
     clock::Clock,
     engine::{Engine, NetworkSpec},
     firewall::Firewall,
-    model::{ContainerId, HostName, IdleTimeout, Limits, Moment, Stamp, What},
+    model::{ContainerId, HostName, Limits, Moment, Rungs, Stamp, Timeout, What},
+    sight::Sight,
     store::Store,
 };
 
@@ -50,6 +53,7 @@ use self::{
     disk::Sizes,
     door::Waking,
     event::EventLog,
+    frozen::Frozen,
     health::Vitals,
     host::Watch,
     leftover::Leftover,
@@ -81,7 +85,15 @@ pub struct Settings {
     /// The bytes that must be free on the disk for another container to be made, or an image to be pulled.
     pub disk_reserve: u64,
     /// After how much idleness a container is stopped unless it says otherwise.
-    pub idle_timeout: IdleTimeout,
+    pub idle_timeout: Timeout,
+    /// What holds of the rest of the ladder unless a container or its image says otherwise.
+    pub rungs: Rungs,
+    /// How far ahead of now a container may be kept up by request.
+    pub extend_most: Duration,
+    /// How often containers are looked into.
+    pub look_every: Duration,
+    /// Over how long processors and disks are measured.
+    pub look_window: Duration,
     /// How often the idle ones are looked for.
     pub sweep_every: Duration,
     /// How long a container may take to end by itself when it is stopped.
@@ -110,6 +122,7 @@ pub struct Spindown {
     store: Arc<dyn Store>,
     firewall: Arc<dyn Firewall>,
     carrier: Arc<dyn Carrier>,
+    sight: Arc<dyn Sight>,
     clock: Arc<dyn Clock>,
     snapshot: Snapshot,
     events: Arc<EventLog>,
@@ -139,6 +152,7 @@ pub struct Spindown {
     /// Containers that were found idle and whose turn to be stopped has not ended.
     going_to_sleep: Mutex<BTreeSet<ContainerId>>,
     pulls: Arc<Semaphore>,
+    frozen: Frozen,
     waking: Waking,
     carried: Carried,
     /// Those who read the output of containers.
@@ -156,6 +170,7 @@ impl Spindown {
         store: Arc<dyn Store>,
         firewall: Arc<dyn Firewall>,
         carrier: Arc<dyn Carrier>,
+        sight: Arc<dyn Sight>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let now = clock.now();
@@ -182,6 +197,7 @@ impl Spindown {
             stops: Semaphore::new(settings.stops_at_once),
             going_to_sleep: Mutex::default(),
             pulls: Arc::new(Semaphore::new(image::PULLS_AT_ONCE)),
+            frozen: Frozen::default(),
             waking: Waking::default(),
             carried: Carried::default(),
             readers: Readers::default(),
@@ -193,6 +209,7 @@ impl Spindown {
             store,
             firewall,
             carrier,
+            sight,
             clock,
         })
     }
@@ -246,6 +263,9 @@ impl Spindown {
                 left = self.tasks.len(),
                 "some stops did not finish in time; they are taken up at the next start"
             );
+        }
+        if tokio::time::timeout(bound, self.thaw_all()).await.is_err() {
+            tracing::warn!("not all containers that are frozen could be let go on");
         }
         self.flush().await;
     }

@@ -18,8 +18,16 @@ pub enum Step {
     CreateTakenUp,
     /// An order to stop is written down.
     StopOrdered,
+    /// Its processes are halted, so that nothing happens any more while it is looked at for the last time.
+    StopHalted,
     /// The engine has carried it out.
     StopDone,
+    /// An order to freeze is written down.
+    FreezeOrdered,
+    /// The engine has carried it out.
+    FreezeDone,
+    /// The engine lets a frozen container go on.
+    ThawDone,
     /// The engine has started a container that was down.
     StartDone,
     /// The engine has started one for a connection.
@@ -56,7 +64,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::CreateBegun,
         Self::CreateClaimed,
         Self::CreateMade,
@@ -64,7 +72,11 @@ impl Step {
         Self::CreateStarted,
         Self::CreateTakenUp,
         Self::StopOrdered,
+        Self::StopHalted,
         Self::StopDone,
+        Self::FreezeOrdered,
+        Self::FreezeDone,
+        Self::ThawDone,
         Self::StartDone,
         Self::WakeStarted,
         Self::WakeReady,
@@ -93,7 +105,11 @@ impl Step {
             Self::CreateStarted => "create-started",
             Self::CreateTakenUp => "create-taken-up",
             Self::StopOrdered => "stop-ordered",
+            Self::StopHalted => "stop-halted",
             Self::StopDone => "stop-done",
+            Self::FreezeOrdered => "freeze-ordered",
+            Self::FreezeDone => "freeze-done",
+            Self::ThawDone => "thaw-done",
             Self::StartDone => "start-done",
             Self::WakeStarted => "wake-started",
             Self::WakeReady => "wake-ready",

@@ -6,8 +6,10 @@
 
 pub mod door;
 mod keep;
+mod knock;
 mod place;
 mod ready;
 mod reserve;
 
 pub use keep::keep;
+pub use knock::listen;

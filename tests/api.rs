@@ -12,6 +12,7 @@ mod errors;
 mod event;
 mod find;
 mod image;
+mod ladder;
 mod limits;
 mod logs;
 mod volumes;

@@ -6,6 +6,8 @@ mod door;
 mod event;
 mod idle;
 mod image;
+mod ladder;
+mod probe;
 mod promise;
 mod recovery;
 mod reset;

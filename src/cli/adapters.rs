@@ -14,6 +14,7 @@ use spindown::{
         rules::{Door, Rules},
     },
     model::Result,
+    sight::{NoSight, Sight, linux::Linux},
     store::{Store, embedded::Embedded, redis::Redis},
 };
 
@@ -36,7 +37,18 @@ pub(super) async fn adapters(loaded: &Loaded) -> Result<Adapters> {
         Some(_) => Arc::new(Link::new(config.data.path(), Box::new(carry::start))),
         None => Arc::new(NoCarrier),
     };
-    Ok(Adapters { carrier, engine: Arc::new(engine(loaded)?), store, firewall, clock: Arc::new(SystemClock::new()) })
+    let sight: Arc<dyn Sight> = match config.evidence.enabled && config.engine.as_str().starts_with("unix:") {
+        true => Arc::new(Linux::new()?),
+        false => Arc::new(NoSight),
+    };
+    Ok(Adapters {
+        carrier,
+        sight,
+        engine: Arc::new(engine(loaded)?),
+        store,
+        firewall,
+        clock: Arc::new(SystemClock::new()),
+    })
 }
 
 /// The engine.

@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DEFAULT_USER,
-    value::{Cpus, Interface, Interval, Memory, Reserve, Span, Timeout},
+    value::{
+        Connections, Cpus, Disk, Interface, Interval, Memory, Processor, Reserve, Span, Terminal, Timeout, Timetables,
+        Traffic,
+    },
 };
-use crate::model::IdleTimeout;
+use crate::model::{self, Heeds, Result};
 
 /// The containers' network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,12 +86,24 @@ impl Default for Limits {
     }
 }
 
-/// When idle containers are stopped.
+/// When idle containers go down which rung.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Idle {
-    /// After how much idleness, unless a container's creation says otherwise.
+    /// After how much idleness one is stopped, unless its creation or its image says otherwise, as with the next ones.
     pub timeout: Timeout,
+    /// After how much idleness one is frozen.
+    pub freeze_after: Timeout,
+    /// How long one may be down before it is deleted.
+    pub delete_after: Timeout,
+    /// How long one may be up at a stretch.
+    pub max_age: Timeout,
+    /// How long before a stop whoever is logged in is told.
+    pub warn_before: Timeout,
+    /// When nothing sleeps.
+    pub keep_awake: Timetables,
+    /// How far ahead of now a container may be kept up by request.
+    pub extend_most: Span,
     /// How often the idle ones are looked for.
     pub sweep: Interval,
     /// How long a container may take to end by itself.
@@ -101,11 +116,70 @@ impl Default for Idle {
     fn default() -> Self {
         Self {
             // The documented two and a half hours.
-            timeout: Timeout(IdleTimeout::After(Duration::from_secs(9_000))),
+            timeout: Timeout(model::Timeout::After(Duration::from_secs(9_000))),
+            freeze_after: Timeout(model::Timeout::Never),
+            delete_after: Timeout(model::Timeout::Never),
+            max_age: Timeout(model::Timeout::Never),
+            warn_before: Timeout(model::Timeout::Never),
+            keep_awake: Timetables::default(),
+            extend_most: Span(Duration::from_secs(86_400)),
             sweep: Interval(Duration::from_secs(60)),
             stop_grace: Span(Duration::from_secs(10)),
             stops_at_once: NonZeroUsize::MIN.saturating_add(7),
         }
+    }
+}
+
+/// What counts as use, and how it is looked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evidence {
+    /// Whether it is looked for at all. Without that only reports and requests count.
+    pub enabled: bool,
+    /// How often.
+    pub every: Span,
+    /// Over how long processors and disks are measured.
+    pub window: Span,
+    /// Data that moves on connections.
+    pub traffic: Traffic,
+    /// Keys that are typed.
+    pub terminal: Terminal,
+    /// Processors that work.
+    pub processor: Processor,
+    /// Disks that are read and written.
+    pub disk: Disk,
+    /// Connections that are reported.
+    pub connections: Connections,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every: Span(Duration::from_secs(5)),
+            window: Span(Duration::from_secs(60)),
+            traffic: Traffic::default(),
+            terminal: Terminal::default(),
+            processor: Processor::default(),
+            disk: Disk::default(),
+            connections: Connections::default(),
+        }
+    }
+}
+
+impl Evidence {
+    /// What is heeded of each source.
+    ///
+    /// # Errors
+    /// None: each was checked as it was read.
+    pub fn heeds(&self) -> Result<Heeds> {
+        let mut heeds = Heeds::default();
+        self.traffic.add_to(&mut heeds)?;
+        self.terminal.add_to(&mut heeds)?;
+        self.processor.add_to(&mut heeds)?;
+        self.disk.add_to(&mut heeds)?;
+        self.connections.add_to(&mut heeds)?;
+        Ok(heeds)
     }
 }
 

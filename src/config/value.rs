@@ -8,7 +8,9 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::model::{Error, IdleTimeout, Result, format_duration, parse_cpus, parse_duration, parse_memory};
+use crate::model::{
+    self, Error, Heeds, Result, Source, Timetable, format_duration, parse_cpus, parse_duration, parse_memory,
+};
 
 /// A value that is written as text, or as a number where that reads well.
 trait Written: Sized {
@@ -108,11 +110,11 @@ impl Interval {
 
 /// An idle timeout: a span or `never`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeout(pub(super) IdleTimeout);
+pub struct Timeout(pub(super) model::Timeout);
 
 impl Written for Timeout {
     fn read(text: &str) -> Result<Self> {
-        IdleTimeout::parse(text).map(Self)
+        model::Timeout::parse(text).map(Self)
     }
     fn write(&self) -> String {
         self.0.span().map_or_else(|| "never".to_owned(), format_duration)
@@ -122,10 +124,76 @@ written!(Timeout);
 
 impl Timeout {
     /// The timeout.
-    pub fn timeout(self) -> IdleTimeout {
+    pub fn timeout(self) -> model::Timeout {
         self.0
     }
 }
+
+/// Times during which nothing sleeps, a list of texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timetables(Vec<Timetable>);
+
+impl<'de> Deserialize<'de> for Timetables {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let texts: Vec<String> = Deserialize::deserialize(deserializer)?;
+        Timetable::parse_all(&texts.join(";")).map(Self).map_err(|e| de::Error::custom(e.message()))
+    }
+}
+
+impl Serialize for Timetables {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(ToString::to_string))
+    }
+}
+
+impl Timetables {
+    /// They.
+    pub fn list(&self) -> &[Timetable] {
+        &self.0
+    }
+}
+
+/// From when on a source counts, for each source as it is written there.
+macro_rules! heeded {
+    ($($type:ident),*) => {$(
+        /// From when on this source counts as use.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $type(String);
+
+        impl Written for $type {
+            fn read(text: &str) -> Result<Self> {
+                let mut heeds = Heeds::default();
+                heeds.set(Source::$type.as_str(), text)?;
+                Ok(Self::of(&heeds))
+            }
+            fn write(&self) -> String {
+                self.0.clone()
+            }
+        }
+        written!($type);
+
+        impl Default for $type {
+            fn default() -> Self {
+                Self::of(&Heeds::default())
+            }
+        }
+
+        impl $type {
+            fn of(heeds: &Heeds) -> Self {
+                Self(heeds.effective().remove(Source::$type.as_str()).unwrap_or_default())
+            }
+
+            /// Adds it to what is heeded.
+            ///
+            /// # Errors
+            /// None: it was checked as it was read.
+            pub fn add_to(&self, heeds: &mut Heeds) -> Result<()> {
+                heeds.set(Source::$type.as_str(), &self.0)
+            }
+        }
+    )*};
+}
+heeded!(Traffic, Terminal, Processor, Disk, Connections);
 
 /// What is to stay free: an amount as of memory, or 0 for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -110,6 +110,11 @@ impl Fields {
         self.0.get(name).is_some_and(Value::is_array)
     }
 
+    /// Whether what was sent under `name` is this word.
+    pub(super) fn is(&self, name: &str, word: &str) -> bool {
+        self.0.get(name).and_then(Value::as_str) == Some(word)
+    }
+
     /// A text.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>> {
         match self.take(name) {

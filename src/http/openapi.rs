@@ -26,7 +26,7 @@ use super::{
     problem::{ProblemView, TYPE},
 };
 
-pub(super) use self::words::{Amount, Number, Pairs, Texts};
+pub(super) use self::words::{Amount, Number, Pairs, Span, Texts};
 
 /// The security scheme's name.
 const BASIC: &str = "basic";

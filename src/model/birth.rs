@@ -8,6 +8,8 @@ pub const ID: &str = "spindown.id";
 pub const OWNER: &str = "spindown.owner";
 /// The idle timeout it was made with: seconds or `never`.
 pub const IDLE_TIMEOUT: &str = "spindown.idle_timeout";
+/// Prefix of what else was set of its ladder: the name of a rung follows.
+pub const RUNG_PREFIX: &str = "spindown.rung.";
 /// For what it was to wake: `always`, `idle` or `never`.
 pub const WAKE: &str = "spindown.wake_policy";
 /// Of one that a reset made: the engine's id of the one whose place it takes …
@@ -22,5 +24,5 @@ pub const LABEL_PREFIX: &str = "spindown.label.";
 /// Whether a label is one of these.
 pub fn is_fact(label: &str) -> bool {
     [MANAGED, ID, OWNER, IDLE_TIMEOUT, WAKE, REPLACES, NAME, CREATED_AT].contains(&label)
-        || label.starts_with(LABEL_PREFIX)
+        || [LABEL_PREFIX, RUNG_PREFIX].iter().any(|prefix| label.starts_with(prefix))
 }

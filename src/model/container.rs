@@ -8,7 +8,8 @@ use std::{
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::{
-    Claim, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Name, Observation, Port, VolumeName, Wake, birth,
+    Claim, ContainerId, EngineId, EngineState, HostName, Name, Observation, Port, Rungs, Timeout, VolumeName, Wake,
+    birth,
 };
 
 /// What a container is doing, in Spindown's words.
@@ -47,6 +48,8 @@ impl Status {
 pub enum StoppedBy {
     /// The idle policy.
     Idle,
+    /// It was up for as long as it may be.
+    Age,
     /// A person, through Spindown or behind its back.
     User,
     /// It ended by itself.
@@ -56,10 +59,19 @@ pub enum StoppedBy {
 }
 
 impl StoppedBy {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Idle, Self::Age, Self::User, Self::Own, Self::Host];
+
+    /// Whether that was for a person's want of it, or lack of one, as Spindown sees it: it comes back for whoever connects.
+    pub fn is_policy(self) -> bool {
+        matches!(self, Self::Idle | Self::Age)
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
+            Self::Age => "age",
             Self::User => "user",
             Self::Own => "self",
             Self::Host => "host",
@@ -68,7 +80,7 @@ impl StoppedBy {
 
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Idle, Self::User, Self::Own, Self::Host].into_iter().find(|by| by.as_str() == text)
+        Self::ALL.into_iter().find(|by| by.as_str() == text)
     }
 }
 
@@ -81,6 +93,18 @@ pub struct StopOrder {
     pub at: OffsetDateTime,
     /// When the run began that it is to end, as the engine has it. An order does not outlive its run: whoever started
     /// the container since has overruled it.
+    pub run: Option<OffsetDateTime>,
+}
+
+/// An order to freeze a container. Kept in the store, so that it is known of one that is frozen whose deed that was: what
+/// somebody else froze is left alone. Written before it is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// `Idle` or `User`.
+    pub by: StoppedBy,
+    /// When it was given.
+    pub at: OffsetDateTime,
+    /// When the run began that it is for, as the engine has it.
     pub run: Option<OffsetDateTime>,
 }
 
@@ -126,15 +150,21 @@ pub struct Container {
     /// The labels its users gave it.
     pub labels: BTreeMap<String, String>,
     /// After how much idleness it is stopped.
-    pub idle_timeout: IdleTimeout,
+    pub idle_timeout: Timeout,
+    /// What else is set of its ladder.
+    pub rungs: Rungs,
     /// For what it wakes.
     pub wake: Wake,
+    /// Until when it goes down no rung, because somebody asked for that.
+    pub kept_until: Option<OffsetDateTime>,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// Fingerprints of its SSH host keys, once they are known.
     pub ssh_host_keys: Vec<String>,
     /// An order to stop that is not done yet.
     pub stopping: Option<StopOrder>,
+    /// The order to freeze it, while it is frozen, or being frozen.
+    pub freezing: Option<Freeze>,
     /// How it last came down; `None` while it is up.
     pub stopped: Option<Stop>,
     /// An order to remove it that is not done yet.
@@ -168,7 +198,7 @@ impl Container {
         instance: &str,
         id: &ContainerId,
         owner: &str,
-        idle_timeout: IdleTimeout,
+        idle_timeout: Timeout,
         wake: Wake,
         labels: &BTreeMap<String, String>,
     ) -> BTreeMap<String, String> {
@@ -195,7 +225,7 @@ impl Container {
     }
 
     /// What is known of a container of which only the engine knows: its facts of birth, read from its labels.
-    pub fn adopt(seen: &Observation, host: HostName, default_timeout: IdleTimeout) -> Self {
+    pub fn adopt(seen: &Observation, host: HostName, default_timeout: Timeout) -> Self {
         let labels = seen.labels.iter();
         let label = |name: &str| seen.labels.get(name).map(String::as_str);
         Self {
@@ -211,15 +241,21 @@ impl Container {
             labels: labels
                 .filter_map(|(k, v)| Some((k.strip_prefix(birth::LABEL_PREFIX)?.to_owned(), v.clone())))
                 .collect(),
-            idle_timeout: label(birth::IDLE_TIMEOUT)
-                .and_then(|t| IdleTimeout::parse(t).ok())
-                .unwrap_or(default_timeout),
+            idle_timeout: label(birth::IDLE_TIMEOUT).and_then(|t| Timeout::parse(t).ok()).unwrap_or(default_timeout),
+            rungs: Rungs::of_labels(&seen.labels, birth::RUNG_PREFIX).0,
+            kept_until: None,
             wake: label(birth::WAKE).and_then(|word| Wake::parse(word).ok()).unwrap_or_default(),
             created_at: label(birth::CREATED_AT)
                 .and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok())
                 .unwrap_or(seen.created_at),
             ssh_host_keys: Vec::new(),
             stopping: None,
+            // Whose deed that was nobody knows any more. It must not be forgotten for that.
+            freezing: (seen.state == EngineState::Paused).then(|| Freeze {
+                by: StoppedBy::User,
+                at: seen.started_at.unwrap_or(seen.created_at),
+                run: seen.started_at,
+            }),
             stopped: None,
             removing: None,
         }

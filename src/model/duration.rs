@@ -60,16 +60,16 @@ pub fn format_duration(span: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// After how much idleness a container is stopped.
+/// After how long something happens to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdleTimeout {
+pub enum Timeout {
     /// After this span.
     After(Duration),
     /// Not at all.
     Never,
 }
 
-impl IdleTimeout {
+impl Timeout {
     /// Reads seconds, a duration, or `never`.
     ///
     /// # Errors
@@ -79,9 +79,7 @@ impl IdleTimeout {
             return Ok(Self::Never);
         }
         match parse_duration(text) {
-            Ok(Duration::ZERO) => {
-                Err(Error::invalid("an idle timeout of 0 would stop at once: give at least 1 second, or \"never\""))
-            }
+            Ok(Duration::ZERO) => Err(Error::invalid("0 would be at once: give at least 1 second, or \"never\"")),
             Ok(span) => Ok(Self::After(span)),
             Err(error) => Err(Error::invalid(format!("{}, or \"never\"", error.message()))),
         }
@@ -101,7 +99,7 @@ impl IdleTimeout {
     }
 }
 
-impl fmt::Display for IdleTimeout {
+impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::After(span) => write!(f, "{}", span.as_secs()),
@@ -132,17 +130,17 @@ mod tests {
 
     #[test]
     fn an_idle_timeout_is_a_span_of_at_least_a_second_or_never() {
-        assert_eq!(IdleTimeout::parse("never").unwrap(), IdleTimeout::Never);
-        assert_eq!(IdleTimeout::parse("90m").unwrap().seconds(), Some(5_400));
-        assert!(IdleTimeout::parse("0").is_err());
-        assert!(IdleTimeout::parse("forever").unwrap_err().message().contains("never"));
+        assert_eq!(Timeout::parse("never").unwrap(), Timeout::Never);
+        assert_eq!(Timeout::parse("90m").unwrap().seconds(), Some(5_400));
+        assert!(Timeout::parse("0").is_err());
+        assert!(Timeout::parse("forever").unwrap_err().message().contains("never"));
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,40}") {
             let _ = parse_duration(&text);
-            let _ = IdleTimeout::parse(&text);
+            let _ = Timeout::parse(&text);
         }
 
         #[test]

@@ -55,6 +55,11 @@ pub enum What {
         /// How its main process ended.
         exit_code: Option<i64>,
     },
+    /// It is stopped soon, and whoever is logged in to it was told.
+    Warned {
+        /// When.
+        stops_at: OffsetDateTime,
+    },
     /// Its processes were halted.
     Frozen,
     /// They go on.
@@ -81,7 +86,7 @@ pub enum What {
 
 impl What {
     /// One of each kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Created,
         Self::Started,
         Self::Woken { client: IpAddr::V4(Ipv4Addr::LOCALHOST), took: Duration::ZERO },
@@ -89,6 +94,7 @@ impl What {
         Self::Stopping(StoppedBy::Idle),
         Self::Kept,
         Self::Stopped { by: None, exit_code: None },
+        Self::Warned { stops_at: OffsetDateTime::UNIX_EPOCH },
         Self::Frozen,
         Self::Thawed,
         Self::Missing,
@@ -112,6 +118,7 @@ impl What {
             Self::Stopping(_) => "stopping",
             Self::Kept => "kept",
             Self::Stopped { .. } => "stopped",
+            Self::Warned { .. } => "warned",
             Self::Frozen => "frozen",
             Self::Thawed => "thawed",
             Self::Missing => "missing",

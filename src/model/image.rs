@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Protocol;
+use super::{IMAGE_PREFIX, Protocol, Timeout};
 
 /// The label that names the user whose `authorized_keys` are filled.
 const SSH_USER_LABEL: &str = "spindown.ssh.user";
@@ -19,6 +19,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// After how much idleness containers of it are stopped, if it says so in a way that can be read.
+    pub fn idle_timeout(&self) -> Option<Timeout> {
+        Timeout::parse(self.labels.get(&format!("{IMAGE_PREFIX}idle_timeout"))?).ok()
+    }
+
     /// The user who logs in: the one the label names, root without it.
     pub fn ssh_user(&self) -> &str {
         self.labels.get(SSH_USER_LABEL).map_or("root", String::as_str)

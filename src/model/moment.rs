@@ -52,6 +52,11 @@ impl Stamp {
         Self { moment: now.moment.before(age), at }
     }
 
+    /// The moment of a date to come; one that has passed is now.
+    pub fn moment_of(self, date: OffsetDateTime) -> Moment {
+        self.moment + Duration::try_from(date - self.at).unwrap_or_default()
+    }
+
     /// The date at which `moment` was, or will be.
     pub fn date_of(self, moment: Moment) -> OffsetDateTime {
         self.at.saturating_add(moment.0 - self.moment.0)

@@ -39,7 +39,7 @@ pub fn way(sleeper: &Sleeper) -> Way {
         Status::Running | Status::Frozen if waking => Way::Door,
         Status::Running | Status::Frozen => Way::Through,
         // Sent to the door before it goes down: whoever comes meanwhile waits there, and wakes it again.
-        Status::Stopping if ordered == Some(StoppedBy::Idle) && wake != Wake::Never => Way::Door,
+        Status::Stopping if ordered.is_some_and(StoppedBy::is_policy) && wake != Wake::Never => Way::Door,
         // The engine closes its ports when it is done.
         Status::Stopping => Way::Through,
         Status::Stopped if wakes(stopped, wake) => Way::Door,
@@ -53,7 +53,7 @@ fn wakes(stopped: Option<StoppedBy>, wake: Wake) -> bool {
         (Wake::Never, _) | (_, Some(StoppedBy::User)) => false,
         (Wake::Idle, Some(StoppedBy::Own)) => false,
         // Nobody is known to have wanted it down.
-        (_, Some(StoppedBy::Idle | StoppedBy::Host | StoppedBy::Own) | None) => true,
+        (_, Some(StoppedBy::Idle | StoppedBy::Age | StoppedBy::Host | StoppedBy::Own) | None) => true,
     }
 }
 

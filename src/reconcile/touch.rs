@@ -1,5 +1,5 @@
-//! Touches: written to the store on an interval; the beat by which a gap or a jump of the clock is noticed; stops that
-//! failed are taken up again.
+//! Touches: written to the store on an interval; the beat by which a gap or a jump of the clock is noticed; stops and
+//! thaws that failed are taken up again.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ pub async fn run(spindown: Arc<Spindown>) {
         spindown.beat();
         spindown.flush().await;
         spindown.retry_stops().await;
+        spindown.retry_thaws();
         meter::tidy();
     }
 }

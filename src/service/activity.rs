@@ -9,7 +9,7 @@ use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
     clock::Clock,
     meter,
-    model::{Activity, ContainerId, Error, IdleTimeout, Kind, Moment, Result, Stamp, Status, What},
+    model::{Activity, ContainerId, Error, Kind, Ladder, Moment, Result, Stamp, Status, Timeout, What},
     policy::idle::{Case, Judgement, Sign, Verdict, judge},
 };
 
@@ -60,12 +60,21 @@ impl CheckInLimiter {
 pub struct SignSeen {
     /// What was seen.
     pub sign: Sign,
+    /// Whether it counts as use of this container.
+    pub counts: bool,
     /// When.
     pub at: OffsetDateTime,
     /// How long ago that is.
     pub age: Duration,
     /// The number of connections reported, for a check-in.
     pub connections: Option<u64>,
+}
+
+/// Until when nothing sleeps that is to do so at a moment.
+fn awake_until(ladder: &Ladder, at: Moment, now: Stamp) -> Option<Moment> {
+    let date = now.date_of(at);
+    let until = ladder.keep_awake.iter().filter_map(|table| table.lasts_until(date)).max()?;
+    Some(now.moment_of(until))
 }
 
 /// A stop that failed, as it is shown.
@@ -87,7 +96,7 @@ pub struct ActivityReport {
     /// What it is doing.
     pub status: Status,
     /// Its idle timeout.
-    pub idle_timeout: IdleTimeout,
+    pub idle_timeout: Timeout,
     /// The signs seen, the latest first.
     pub evidence: Vec<SignSeen>,
     /// Keep or sleep.
@@ -96,6 +105,16 @@ pub struct ActivityReport {
     pub reason: String,
     /// When the verdict changes if nothing more happens; `None` if it does not.
     pub changes_at: Option<OffsetDateTime>,
+    /// What it does next if nothing more happens, and when.
+    pub next: Option<(Verdict, OffsetDateTime)>,
+    /// The ladder that holds for it.
+    pub ladder: Ladder,
+    /// Until when it is kept up by request.
+    pub kept_until: Option<OffsetDateTime>,
+    /// Whether Spindown sees for itself what goes on in it.
+    pub seen: bool,
+    /// How many freezes in a row have met somebody: its time before the next doubles with each.
+    pub false_freezes: u32,
     /// Whether a connection wakes it now.
     pub wakes: bool,
     /// What happened to it last, the latest first.
@@ -182,22 +201,57 @@ impl Spindown {
 
     /// What the judge says of a container now.
     pub(super) fn judge(&self, entry: &Entry, now: Stamp) -> Judgement {
-        self.judging(now)(entry)
+        let mut judging = self.judging(now);
+        let mut judgement = judging(entry, None);
+        // What comes next may fall into a time when nothing sleeps, and when that is over into another one.
+        for _ in 0..entry.ladder.keep_awake.len() {
+            let Some((_, next)) = judgement.next else { break };
+            let Some(until) = awake_until(&entry.ladder, next.max(now.moment), now) else { break };
+            judgement = judging(entry, Some(until));
+        }
+        judgement
     }
 
-    /// The judge, for as many containers as there are: what is the same for all is looked up once.
-    pub(super) fn judging(&self, now: Stamp) -> impl FnMut(&Entry) -> Judgement {
+    /// The judge, for as many containers as there are: what is the same for all is looked up once. He is told of a time
+    /// until which nothing sleeps if one is known.
+    fn judging(&self, now: Stamp) -> impl FnMut(&Entry, Option<Moment>) -> Judgement {
         let (since, hold) = {
             let watch = self.watch.locked();
             (watch.since, watch.hold())
         };
         let mut evidence = Vec::new();
-        move |entry| {
+        move |entry, awake_until| {
             evidence.clear();
             evidence.extend(entry.evidence());
-            let (status, timeout) = (entry.status(), entry.container.idle_timeout);
-            let watched_since = since.max(entry.known_since);
-            judge(&Case { status, timeout, evidence: &evidence, watched_since, hold }, now.moment)
+            let extended = entry.container.kept_until.map(|until| now.moment_of(until));
+            let status = entry.status();
+            let down = status == Status::Stopped;
+            let case = Case {
+                status,
+                ladder: &entry.ladder,
+                evidence: &evidence,
+                watched_since: since.max(entry.known_since),
+                up_since: entry.since.filter(|_| !down),
+                down_since: entry.since.filter(|_| down),
+                kept_until: extended.max(awake_until),
+                frozen_here: entry.is_frozen_here(),
+                unsettled: self.is_unsettled(entry),
+                false_freezes: entry.false_freezes,
+                hold,
+            };
+            judge(&case, now.moment)
+        }
+    }
+
+    /// The verdicts of a sweep: timetables are looked at only where something is due.
+    pub(super) fn verdicts(&self, now: Stamp) -> impl FnMut(&Entry) -> Judgement {
+        let mut judging = self.judging(now);
+        move |entry| {
+            let judgement = judging(entry, None);
+            if judgement.verdict == Verdict::Keep || entry.ladder.keep_awake.is_empty() {
+                return judgement;
+            }
+            self.judge(entry, now)
         }
     }
 
@@ -220,14 +274,20 @@ impl Spindown {
                 .into_iter()
                 .map(|(sign, stamp)| SignSeen {
                     sign: *sign,
+                    counts: entry.is_use(*sign),
                     at: stamp.at,
                     age: now.moment.since(stamp.moment),
                     connections: entry.connections.filter(|_| *sign == Sign::CheckIn),
                 })
                 .collect(),
             verdict: judgement.verdict,
-            reason: judgement.explain(entry.container.idle_timeout, now.moment),
+            reason: judgement.explain(&entry.ladder, now.moment),
             changes_at: judgement.due.map(|due| now.date_of(due)),
+            next: judgement.next.map(|(step, at)| (step, now.date_of(at))),
+            kept_until: entry.container.kept_until.filter(|until| *until > now.at),
+            seen: entry.track.is_some(),
+            false_freezes: entry.false_freezes,
+            ladder: entry.ladder.clone(),
             wakes: self.wakes(&entry),
             history: entry.history.iter().rev().map(|(stamp, what)| (stamp.at, what.clone())).collect(),
             trouble: entry.trouble.map(|trouble| StopTrouble {

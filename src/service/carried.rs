@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::Mutex,
+    time::Duration,
 };
 
 use super::{Spindown, Unpoisoned};
@@ -49,7 +50,9 @@ impl Spindown {
         // Where the container has said all that it will, a client that merely does not hang up uses nothing.
         let used: Vec<_> = carried.into_iter().filter(|one| !one.ended).collect();
         for text in used.iter().map(|one| one.passage.container.as_str()).collect::<BTreeSet<_>>() {
-            if let Ok(id) = ContainerId::parse(text) {
+            // Where it is seen what moves on a connection, that counts, and not that it is open.
+            let seen = |id: &ContainerId| self.snapshot.read().entry(id).is_some_and(|entry| entry.track.is_some());
+            if let Some(id) = ContainerId::parse(text).ok().filter(|id| !seen(id)) {
                 self.note_connection(&id);
             }
         }
@@ -84,11 +87,13 @@ impl Spindown {
             pasts.retain(|_, past| !past.is_forgotten(now));
         }
         for Waker { source, container, since } in ended {
-            for key in [(source, Some(container)), (source, None)] {
-                let past = Past::after(pasts.get(&key).copied(), now.since(since), now);
-                pasts.insert(key, past);
-            }
+            note_past(&mut pasts, source, container, now.since(since), now);
         }
+    }
+
+    /// Remembers how long a connection lasted that came for a container.
+    pub(super) fn remember_source(&self, client: IpAddr, id: &ContainerId, lasted: Duration, now: Moment) {
+        note_past(&mut self.carried.pasts.locked(), source(client), id.clone(), lasted, now);
     }
 
     /// Whether a client may wake a container now.
@@ -104,6 +109,19 @@ impl Spindown {
             return Err(Error::new(Kind::TooMany, message));
         }
         Ok(())
+    }
+}
+
+fn note_past(
+    pasts: &mut HashMap<(IpAddr, Option<ContainerId>), Past>,
+    source: IpAddr,
+    container: ContainerId,
+    lasted: Duration,
+    now: Moment,
+) {
+    for key in [(source, Some(container)), (source, None)] {
+        let past = Past::after(pasts.get(&key).copied(), lasted, now);
+        pasts.insert(key, past);
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod bulk;
 mod create;
+mod extend;
 mod files;
+mod freeze;
 mod logs;
 mod remove;
 mod reset;
@@ -15,7 +17,7 @@ use std::net::Ipv4Addr;
 use time::OffsetDateTime;
 
 use super::{Spindown, snapshot::Entry};
-use crate::model::{Container, ContainerId, DiskUse, Result, Status, Volumes};
+use crate::model::{Container, ContainerId, DiskUse, Ladder, Result, Status, Volumes};
 
 pub use bulk::{Action, Outcome};
 pub use create::{IdempotencyKey, NewContainer};
@@ -47,6 +49,8 @@ pub struct Report {
     pub connections: u64,
     /// When it was last in use.
     pub last_active_at: Option<OffsetDateTime>,
+    /// The ladder that holds for it.
+    pub ladder: Ladder,
     /// When it would be stopped if nothing more happens.
     pub stops_at: Option<OffsetDateTime>,
     /// What it took of the disk when it was measured last; nothing until then.
@@ -134,6 +138,7 @@ impl Spindown {
             connections: entry.connections.filter(|_| up).unwrap_or(0),
             last_active_at: entry.last_active_at(),
             stops_at: judgement.due.map(|due| now.date_of(due)),
+            ladder: entry.ladder.clone(),
             disk: self.sizes.of(&entry.container.id),
             volumes: entry.seen.as_ref().map(|seen| seen.volumes.clone()).unwrap_or_default(),
         }

@@ -26,7 +26,7 @@ use crate::{
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
 /// For how long a connection waits while others are at its container: whoever starts it may have to wait for his turn, as
 /// when a whole class comes at once.
-const TURN_WITHIN: Duration = Duration::from_secs(120);
+pub(super) const TURN_WITHIN: Duration = Duration::from_secs(120);
 /// Refusals for one reason within this time are one piece of news.
 const NEWS_AFTER: Duration = Duration::from_secs(60);
 
@@ -162,8 +162,13 @@ impl Spindown {
     /// `Conflict` if it does not wake; `TooMany` if it, or the client, was woken for too often to no avail; else as for
     /// [`Spindown::start_container`].
     pub async fn wake(&self, id: &ContainerId, client: IpAddr) -> Result<()> {
-        if self.snapshot.require(id)?.status() == Status::Stopped {
+        let status = self.snapshot.require(id)?.status();
+        if matches!(status, Status::Stopped | Status::Stopping) {
             self.bear_with(client, id)?;
+        }
+        if status == Status::Stopping {
+            // Whoever is stopping it for being idle hears of this before he goes on.
+            self.note_connection(id);
         }
         let _lock = self.locks.lock_within(TURN_WITHIN, id).await?;
         let closed = || Error::conflict("it does not wake for connections: start it with PATCH status=running");
@@ -253,6 +258,7 @@ impl Spindown {
     pub async fn keep_door(&self) {
         let outcome = async {
             self.divert().await?;
+            self.watch_frozen().await?;
             self.carrier.ready().await?;
             self.heed_carried().await?;
             self.firewall.obstacle().await

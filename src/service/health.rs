@@ -29,11 +29,30 @@ pub(super) struct Vitals {
     listener: Mutex<Option<String>>,
     /// What is wrong with the door, and what may be.
     door: Mutex<(Option<String>, Option<String>)>,
+    /// What keeps Spindown from seeing what goes on in containers.
+    sight: Mutex<Option<String>>,
+    /// What keeps it from hearing what comes for frozen ones.
+    ears: Mutex<Option<String>>,
 }
 
 impl Vitals {
     pub(super) fn firewall_seen(&self, outcome: Result<()>) {
         *self.firewall.locked() = outcome.err().map(|e| e.message().to_owned());
+    }
+
+    /// Notes whether containers can be looked into.
+    pub(super) fn sight_seen(&self, outcome: Result<()>) {
+        *self.sight.locked() = outcome.err().map(|e| e.message().to_owned());
+    }
+
+    /// Notes whether it is heard what comes for frozen containers.
+    pub(super) fn ears_seen(&self, outcome: Result<()>) {
+        *self.ears.locked() = outcome.err().map(|e| e.message().to_owned());
+    }
+
+    /// Whether it is known that it is not.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.ears.locked().is_some()
     }
 
     /// Notes whether the door can do its work, or what may be in its way; news of that is logged.
@@ -67,15 +86,18 @@ impl Spindown {
         let check = |part, problem| Check { part, problem, doubt: None };
         let (door, doubt) = self.vitals.door.locked().clone();
         let message = |outcome: Result<()>| outcome.err().map(|e: Error| e.message().to_owned());
-        let checks = vec![
+        let mut checks = vec![
             check("engine", message(engine)),
             check("store", message(store)),
             check("firewall", self.vitals.firewall.locked().clone()),
             check("scheduler", self.scheduler_problem()),
             check("check_in", self.vitals.listener.locked().clone()),
-            Check { doubt, ..check("door", door) },
+            Check { doubt: doubt.or_else(|| self.vitals.ears.locked().clone()), ..check("door", door) },
             check("disk", disk),
         ];
+        if self.sight.sees() {
+            checks.push(check("sight", self.vitals.sight.locked().clone()));
+        }
         *last = Some((now, checks.clone()));
         checks
     }

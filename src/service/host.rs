@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
+    meter,
     model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp, What},
     policy::{cause::Outage, idle::Hold, succession, watch},
 };
@@ -302,7 +303,7 @@ impl Spindown {
             missing.remove(&stored.id);
             let known = self.snapshot.read().entry(&stored.id).map(|e| e.container.version);
             match known {
-                None => self.snapshot.add(Entry::new(stored, now)),
+                None => self.snapshot.add(Entry::new(stored, &self.settings.rungs, now)),
                 Some(version) if version < stored.version => self.take_over(stored),
                 Some(_) => {}
             }
@@ -360,7 +361,12 @@ impl Spindown {
                 return false;
             }
             let was_up = entry.seen.as_ref().is_some_and(|s| s.state.is_up());
+            let false_freezes = entry.false_freezes;
             entry.observe(seen, now, &history);
+            entry.fit(&self.settings.rungs);
+            if entry.false_freezes > false_freezes {
+                metrics::counter!(meter::FALSE_SLEEPS).increment(1);
+            }
             !was_up && entry.seen.as_ref().is_some_and(|s| s.state.is_up())
         });
         self.save(id).await;

@@ -1,28 +1,41 @@
-//! The sweep: looks for the idle containers and stops them, each only after its evidence has been read again under its
-//! lock.
+//! The sweep: looks for the containers that are due to go down a rung, and takes them there, each only after its evidence
+//! has been read again under its lock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Spindown, Unpoisoned, container::count_stop};
 use crate::{
     clock::Stopwatch,
     meter,
-    model::{ContainerId, Result, Stamp, StoppedBy},
-    policy::idle::Verdict,
+    model::{ContainerId, EngineState, Moment, Result, Stamp, StoppedBy, What, format_duration},
+    policy::{
+        idle::{Judgement, Verdict},
+        sight::SETTLED,
+    },
+    step::{Step, passed},
 };
+
+/// Within this time whoever is logged in has been told something …
+const TOLD_WITHIN: Duration = Duration::from_secs(15);
+/// … and after this time it has come to him and has been seen to.
+const TOLD_FOR: Duration = Duration::from_secs(2);
+/// How often a container is looked into while it settles.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What a sweep found.
 #[derive(Default)]
 struct Findings {
     /// How many are to be kept.
     kept: u64,
-    /// Which are to sleep.
-    idle: Vec<ContainerId>,
+    /// Which are to go down a rung, and which.
+    due: Vec<(ContainerId, Verdict)>,
     /// Which have fallen silent, or speak again.
     spoken: Vec<(ContainerId, bool)>,
+    /// Which stops are near.
+    near: Vec<(ContainerId, Moment, StoppedBy)>,
 }
 
-/// A container's turn to be stopped, from when it was found idle; however it ends.
+/// A container's turn to go down a rung, from when it was found to be due; however it ends.
 struct Turn {
     spindown: Arc<Spindown>,
     id: ContainerId,
@@ -35,47 +48,58 @@ impl Drop for Turn {
 }
 
 impl Spindown {
-    /// Judges every container, and begins to stop those that are idle. The sweep is over when this returns: slow stops
-    /// keep no later one from judging. The answer can be awaited for the stops that it began.
+    /// Judges every container, and begins to take those down a rung that are due. The sweep is over when this returns: slow
+    /// steps keep no later one from judging. The answer can be awaited for the steps that it began.
     pub fn sweep(&self) -> impl Future<Output = ()> + Send + use<> {
         let stopwatch = Stopwatch::start();
         let now = self.beat();
-        let Findings { kept, idle, spoken } = self.find_idle(now);
+        let Findings { kept, due, spoken, near } = self.find_due(now);
         for (id, silent) in spoken {
             self.snapshot.update(&id, |entry| entry.silent = silent);
         }
-        if !idle.is_empty() {
-            tracing::info!(count = idle.len(), "idle containers found");
+        for (id, stop, by) in near {
+            self.warn(&id, stop, by, now);
         }
-        metrics::counter!(meter::VERDICTS, "verdict" => "keep").increment(kept);
-        metrics::counter!(meter::VERDICTS, "verdict" => "sleep").increment(idle.len() as u64);
+        metrics::counter!(meter::VERDICTS, "verdict" => Verdict::Keep.as_str()).increment(kept);
+        for (id, verdict) in &due {
+            tracing::debug!(container = %id, verdict = verdict.as_str(), "due");
+            metrics::counter!(meter::VERDICTS, "verdict" => verdict.as_str()).increment(1);
+        }
         // One that a former sweep found may still wait for its turn.
-        let due: Vec<_> = idle.into_iter().filter(|id| self.going_to_sleep.locked().insert(id.clone())).collect();
-        let stops = due.into_iter().map(|id| {
+        let due: Vec<_> = due.into_iter().filter(|(id, _)| self.going_to_sleep.locked().insert(id.clone())).collect();
+        let steps = due.into_iter().map(|(id, _)| {
             self.spawn(|spindown| async move {
                 let turn = Turn { spindown, id };
-                if let Err(error) = turn.spindown.stop_if_idle(&turn.id).await {
-                    tracing::warn!(container = %turn.id, error = error.message(), "an idle container could not be stopped");
+                if let Err(error) = turn.spindown.step_down(&turn.id).await {
+                    tracing::warn!(container = %turn.id, error = error.message(), "a container could not go down a rung");
                 }
             })
         });
-        let stops = futures::future::join_all(stops.collect::<Vec<_>>());
+        let steps = futures::future::join_all(steps.collect::<Vec<_>>());
         self.watch.locked().last_sweep = Some(self.clock.now());
         metrics::histogram!(meter::SWEEP).record(stopwatch.elapsed().as_secs_f64());
-        async { drop(stops.await) }
+        async { drop(steps.await) }
     }
 
     /// Judges every container.
-    fn find_idle(&self, now: Stamp) -> Findings {
+    fn find_due(&self, now: Stamp) -> Findings {
         let watched_since = self.watch.locked().since;
         let mut findings = Findings::default();
-        let (snapshot, mut judge) = (self.snapshot.read(), self.judging(now));
+        let (snapshot, mut judge) = (self.snapshot.read(), self.verdicts(now));
         for entry in snapshot.entries() {
             let id = || entry.container.id.clone();
-            match judge(entry).verdict {
+            let judgement = judge(entry);
+            match judgement.verdict {
                 Verdict::Keep => findings.kept += 1,
-                Verdict::Sleep => findings.idle.push(id()),
+                verdict => findings.due.push((id(), verdict)),
             }
+            let warned = |stop: &Moment| entry.warned_of == Some(*stop);
+            let span = entry.ladder.warn_before.span();
+            let near = |stop: &Moment| span.is_some_and(|span| now.moment < *stop && now.moment + span >= *stop);
+            let aged = entry.ladder.max_age.span().zip(entry.since).map(|(age, since)| since + age);
+            let by = |stop| if aged == Some(stop) { StoppedBy::Age } else { StoppedBy::Idle };
+            let stop = judgement.due.filter(near).filter(|stop| !warned(stop));
+            findings.near.extend(stop.map(|stop| (id(), stop, by(stop))));
             let silent = entry.has_fallen_silent(watched_since, now.moment);
             if silent != entry.silent {
                 findings.spoken.push((id(), silent));
@@ -84,43 +108,126 @@ impl Spindown {
         findings
     }
 
-    /// Compare-and-stop: what was read before is only a reason to look closer.
-    async fn stop_if_idle(&self, id: &ContainerId) -> Result<()> {
+    /// Tells that a container is stopped soon: in an event, and whoever is logged in to it.
+    fn warn(&self, id: &ContainerId, stop: Moment, by: StoppedBy, now: Stamp) {
+        let (at, left) = (now.date_of(stop), stop.since(now.moment));
+        // What it is told moves on the connections of whoever is logged in, which shows nothing of him.
+        let from = now.moment;
+        self.snapshot.update(id, |entry| {
+            (entry.warned_of, entry.told) = (Some(stop), Some((from, from + TOLD_WITHIN)));
+        });
+        self.snapshot.note(id, What::Warned { stops_at: at });
+        let Some(target) = self.snapshot.get(id).and_then(|entry| entry.target(false)) else { return };
+        let left = format_duration(left.max(Duration::from_secs(1)));
+        let line = match by {
+            StoppedBy::Age => {
+                format!("This machine has been up for as long as it may: it is stopped in {left}. Its files are kept.")
+            }
+            _ => format!(
+                "Nobody seems to use this machine: it is stopped in {left}, unless you type something. Its files are kept."
+            ),
+        };
+        self.spawn(|spindown| async move {
+            if let Err(error) = spindown.sight.tell(&target, &line).await {
+                tracing::info!(container = %target.id, error = error.message(), "nobody in it could be told");
+            }
+            let until = spindown.clock.now().moment + TOLD_FOR;
+            spindown.snapshot.update(&target.id, |entry| entry.told = Some((from, until)));
+        });
+    }
+
+    /// Takes a container down the rung that it is due for, under its lock: what was read before is only a reason to look
+    /// closer.
+    async fn step_down(&self, id: &ContainerId) -> Result<()> {
         let Ok(_turn) = self.stops.acquire().await else { return Ok(()) };
         // Whoever holds it is changing the container, which is a sign of use; the next sweep looks again.
         let Some(_lock) = self.locks.try_lock(id) else { return Ok(()) };
-        if self.shutdown.is_cancelled() || !self.is_idle(id).await? {
+        if self.shutdown.is_cancelled() {
             return Ok(());
         }
-        self.order_stop(id, StoppedBy::Idle).await?;
+        let judgement = self.judge_anew(id).await?;
+        match judgement.verdict {
+            Verdict::Keep => Ok(()),
+            Verdict::Freeze => self.freeze_as_a_probe(id).await,
+            Verdict::Sleep => self.stop_unused(id, judgement.stopped_by()).await,
+            Verdict::Delete => {
+                tracing::info!(container = %id, "deleted: it has been down for as long as it may");
+                self.remove_held(id, false).await
+            }
+        }
+    }
+
+    /// Compare-and-stop.
+    async fn stop_unused(&self, id: &ContainerId, by: StoppedBy) -> Result<()> {
+        self.order_stop(id, by).await?;
         // From here on whoever connects comes to the door, and is not lost with it.
         if let Err(error) = self.divert().await {
             tracing::warn!(container = %id, error = error.message(), "connections while it stops may be lost");
         }
-        // What came in until then overrules the order.
-        if !self.is_idle_but_for_the_order(id) {
-            tracing::info!(container = %id, "kept: it came into use at the last moment");
-            count_stop(StoppedBy::Idle, "withdrawn");
+        self.let_settle(id).await;
+        if self.shutdown.is_cancelled() {
+            // There is no time to find out who that was, and it must not stay frozen for it.
             self.withdraw_stop(id).await?;
             return self.divert().await;
         }
-        self.carry_out_stop(id).await
+        self.stop_in_peace(id, by).await
     }
 
-    /// The verdict, after all evidence has been read again: the engine's present state, and what other servers saw.
-    async fn is_idle(&self, id: &ContainerId) -> Result<bool> {
+    /// Stops a container that nobody uses, as ordered, unless that has changed. The caller holds its lock.
+    pub(super) async fn stop_in_peace(&self, id: &ContainerId, by: StoppedBy) -> Result<()> {
+        // From here on nothing happens in it that a last look could miss.
+        self.halt(id).await;
+        passed(Step::StopHalted);
+        let looked = self.look_into(id).await;
+        // What came in until then overrules the order.
+        if looked.is_err() || !self.is_idle_but_for_the_order(id) {
+            tracing::info!(container = %id, "kept: it came into use after all");
+            count_stop(by, "withdrawn");
+            self.withdraw_stop(id).await?;
+            return self.divert().await;
+        }
+        let outcome = self.carry_out_stop(id).await;
+        if outcome.is_err() {
+            // Until the next try it can be used.
+            let _ = self.thaw(id).await;
+        }
+        outcome
+    }
+
+    /// Waits for whoever has connected so lately that it cannot be told what for: he goes, or turns out to be a user. New
+    /// ones come to the door meanwhile, and overrule the order there.
+    async fn let_settle(&self, id: &ContainerId) {
+        let settled = async {
+            loop {
+                let Some(entry) = self.snapshot.get(id) else { return };
+                if !self.is_unsettled(&entry) || !self.is_idle_but_for_the_order(id) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+                if self.shutdown.is_cancelled() || self.look_into(id).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(SETTLED + LOOK_AGAIN, settled).await;
+    }
+
+    /// The verdict, after all evidence has been read again: the engine's present state, what other servers saw, and what
+    /// there is to be seen in it.
+    async fn judge_anew(&self, id: &ContainerId) -> Result<Judgement> {
         let engine_id = self.snapshot.require(id)?.container.engine_id;
         self.look_again(id, &engine_id).await?;
         self.read_evidence(id).await?;
         let now = self.beat();
-        Ok(self.judge(&self.snapshot.require(id)?, now).verdict == Verdict::Sleep)
+        Ok(self.judge(&self.snapshot.require(id)?, now))
     }
 
-    /// Takes in what other servers saw and changed, and which connections are carried.
+    /// Takes in what other servers saw and changed, which connections are carried, and what is to be seen in it.
     pub(super) async fn read_evidence(&self, id: &ContainerId) -> Result<()> {
         let remembered = self.store.activity(id).await?;
         self.catch_up(id).await?;
         self.heed_carried().await?;
+        self.look_into(id).await?;
         let now = self.clock.now();
         if let Some(remembered) = remembered {
             self.snapshot.update(id, |entry| entry.remember(remembered, now));
@@ -128,11 +235,19 @@ impl Spindown {
         Ok(())
     }
 
-    /// The verdict as if the order to stop had not been given.
+    /// Whether it would go down, had nobody begun to take it down.
     pub(super) fn is_idle_but_for_the_order(&self, id: &ContainerId) -> bool {
+        self.as_if_it_ran(id).is_some_and(|judgement| judgement.verdict == Verdict::Sleep)
+    }
+
+    /// The verdict as if nobody had ordered it to stop, nor frozen it.
+    pub(super) fn as_if_it_ran(&self, id: &ContainerId) -> Option<Judgement> {
         let now = self.beat();
-        let Some(mut entry) = self.snapshot.get(id) else { return false };
+        let mut entry = self.snapshot.get(id)?;
         entry.container.stopping = None;
-        self.judge(&entry, now).verdict == Verdict::Sleep
+        if let Some(seen) = entry.seen.as_mut().filter(|seen| seen.state == EngineState::Paused) {
+            seen.state = EngineState::Running;
+        }
+        Some(self.judge(&entry, now))
     }
 }

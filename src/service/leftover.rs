@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Spindown, Unpoisoned};
+use super::{Spindown, Unpoisoned, snapshot::Entry};
 use crate::{
     engine::Listed,
-    model::{Claim, ContainerId, EngineId, EngineState, Kind, Observation, Removal, Result},
+    model::{Claim, ContainerId, EngineId, EngineState, Kind, Observation, Removal, Result, Status},
     policy::succession::{self, Candidate},
     step::{Step, passed},
 };
@@ -57,6 +57,7 @@ impl Spindown {
     /// Finishes what was cut off, brings claims and containers together, and clears away what belongs to nobody.
     pub(super) async fn tidy(&self, all: &[Listed]) -> Result<()> {
         self.finish_removals().await;
+        self.withdraw_freezes().await;
         let claims = self.store.claims(&self.settings.host).await?;
         let held: HashSet<_> = claims.iter().map(|(claim, id)| (*claim, id)).collect();
         let unclaimed: Vec<_> = {
@@ -71,6 +72,41 @@ impl Spindown {
             }
         }
         self.clear_leftovers(all, &claims).await
+    }
+
+    /// Takes back orders to freeze what is not frozen: whoever gave one was cut off, or its end could not be written down.
+    /// It would be watched for ever, and if others froze it taken for ours.
+    async fn withdraw_freezes(&self) {
+        let now = self.clock.now().at;
+        let age = self.leftover_age();
+        let left = |entry: &Entry| {
+            let old = entry.container.freezing.is_some_and(|order| (now - order.at).unsigned_abs() >= age);
+            old && matches!(entry.status(), Status::Running | Status::Frozen) && !entry.is_frozen_here()
+        };
+        let suspects: Vec<_> = {
+            let snapshot = self.snapshot.read();
+            let suspects = snapshot.entries().filter(|entry| left(entry));
+            suspects.map(|entry| (entry.container.id.clone(), entry.container.engine_id.clone())).collect()
+        };
+        for (id, engine_id) in suspects {
+            // Somebody is at it.
+            let Some(_lock) = self.locks.try_lock(&id) else { continue };
+            // It may have been frozen a moment ago.
+            if self.look_again(&id, &engine_id).await.is_err() || !self.snapshot.get(&id).is_some_and(|e| left(&e)) {
+                continue;
+            }
+            match self.amend(&id, |container| container.freezing = None).await {
+                Ok(()) => self.watch_or_later().await,
+                Err(error) => {
+                    tracing::warn!(container = %id, error = error.message(), "an order to freeze is left over")
+                }
+            }
+        }
+    }
+
+    /// For how long what looks like a leftover may be somebody's who is still at it.
+    fn leftover_age(&self) -> Duration {
+        if self.store.is_shared() { LEFTOVER_AGE } else { Duration::ZERO }
     }
 
     /// Removes the one that was replaced, and gives its name to the one that is the container now. The caller holds its
@@ -88,7 +124,7 @@ impl Spindown {
     /// Clears leftovers away once nobody can be at work on them.
     async fn clear_leftovers(&self, all: &[Listed], claims: &[(Claim, ContainerId)]) -> Result<()> {
         let now = self.clock.now().moment;
-        let age = if self.store.is_shared() { LEFTOVER_AGE } else { Duration::ZERO };
+        let age = self.leftover_age();
         let there: BTreeSet<_> = all.iter().map(|l| &l.id).collect();
         let due: Vec<Leftover> = {
             let (snapshot, in_flight) = (self.snapshot.read(), self.in_flight.locked());

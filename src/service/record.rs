@@ -31,6 +31,7 @@ impl Spindown {
                             entry.unsaved = true;
                         }
                         entry.container.version = version;
+                        entry.fit(&self.settings.rungs);
                     });
                     return Ok(());
                 }
@@ -121,6 +122,7 @@ impl Spindown {
             if let Some(seen) = entry.seen.clone() {
                 entry.observe(Some(seen), now, &history);
             }
+            entry.fit(&self.settings.rungs);
         });
     }
 
@@ -128,7 +130,7 @@ impl Spindown {
     pub(super) fn adopt(&self, seen: &Observation) {
         let container = Container::adopt(seen, self.settings.host.clone(), self.settings.idle_timeout);
         tracing::info!(container = %container.id, name = %container.name, "container adopted");
-        let mut entry = Entry::new(container, self.clock.now());
+        let mut entry = Entry::new(container, &self.settings.rungs, self.clock.now());
         entry.unsaved = true;
         self.snapshot.add(entry);
     }

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     ops::Bound,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use time::OffsetDateTime;
@@ -13,19 +14,24 @@ use super::event::EventLog;
 use crate::{
     clock::Clock,
     model::{
-        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, Moment, Name, Observation, Protocol,
-        Reference, Result, Shown, Stamp, Status, Stop, What, changes, status,
+        Activity, CheckIn, Container, ContainerId, EngineId, EngineState, Error, IMAGE_PREFIX, Ladder, Look, Moment,
+        Name, Observation, Protocol, Reference, Result, Rungs, Shown, Stamp, Status, Stop, StoppedBy, Target, What,
+        changes, status,
     },
     policy::{
         cause::{self, Outage},
-        idle::{Evidence, Sign},
+        idle::{Evidence, Sign, was_false},
         patience::Tries,
+        sight::{Findings, Rule, Track, follow},
         watch,
     },
 };
 
 /// How much of its history is kept of one container.
 const HISTORY: usize = 32;
+
+/// Signs of one kind that are no further apart are the same one.
+const SAME: Duration = Duration::from_secs(1);
 
 /// A stop that failed and is tried again.
 #[derive(Clone, Debug)]
@@ -51,8 +57,32 @@ pub(super) struct EngineHistory {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub container: Container,
+    /// The ladder that holds for it.
+    pub ladder: Ladder,
+    /// What its image's labels say of that.
+    image_rungs: Rungs,
     /// What the engine showed last; `None` if it has no such container.
     pub seen: Option<Observation>,
+    /// What is known from looking into it; `None` if it cannot be, or has not been yet.
+    pub track: Option<Track>,
+    /// Who connected to it so lately that it cannot be told what for.
+    pub unsettled: Vec<IpAddr>,
+    /// Since when it is up, or down.
+    pub since: Option<Moment>,
+    /// Since when it is frozen, if that has been seen to begin.
+    pub frozen_since: Option<Moment>,
+    /// Since when it goes on that was frozen here, for somebody of whom it is not known yet what he wants.
+    pub thawed_since: Option<Moment>,
+    /// Whether one such has come since it was frozen.
+    pub stranger: bool,
+    /// Whether somebody has come for it who is to be let in, though it is still frozen.
+    pub wanted: bool,
+    /// How many freezes in a row have met somebody.
+    pub false_freezes: u32,
+    /// The stop of which whoever is logged in has been told.
+    pub warned_of: Option<Moment>,
+    /// From when to when data may have moved only because whoever is logged in was told something.
+    pub told: Option<(Moment, Moment)>,
     /// The latest sign of each kind.
     pub signs: BTreeMap<Sign, Stamp>,
     /// What it reported last.
@@ -79,11 +109,24 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// A container of which the store, or its labels, tell.
-    pub(super) fn new(container: Container, now: Stamp) -> Self {
+    /// A container of which the store, or its labels, tell; `server` is what holds unless it or its image says otherwise.
+    pub(super) fn new(container: Container, server: &Rungs, now: Stamp) -> Self {
+        let nothing = Rungs::default();
         Self {
+            ladder: Ladder::of(container.idle_timeout, [&container.rungs, &nothing, server]),
+            image_rungs: nothing,
             container,
             seen: None,
+            track: None,
+            unsettled: Vec::new(),
+            since: None,
+            frozen_since: None,
+            thawed_since: None,
+            stranger: false,
+            wanted: false,
+            false_freezes: 0,
+            warned_of: None,
+            told: None,
             signs: BTreeMap::new(),
             connections: None,
             known_since: now.moment,
@@ -97,6 +140,12 @@ impl Entry {
             unflushed: false,
             stored_use: None,
         }
+    }
+
+    /// Finds out anew which ladder holds: something that it follows from may have changed.
+    pub(super) fn fit(&mut self, server: &Rungs) {
+        let container = &self.container;
+        self.ladder = Ladder::of(container.idle_timeout, [&container.rungs, &self.image_rungs, server]);
     }
 
     pub(super) fn status(&self) -> Status {
@@ -165,13 +214,71 @@ impl Entry {
         self.unflushed = self.activity() != Some(written);
     }
 
+    /// Whether it was frozen here, rather than by somebody else.
+    pub(super) fn is_frozen_here(&self) -> bool {
+        let run = self.seen.as_ref().map(|seen| seen.started_at);
+        self.status() == Status::Frozen && self.container.freezing.is_some_and(|freeze| Some(freeze.run) == run)
+    }
+
+    /// Whether it has been in use since it was frozen.
+    pub(super) fn is_wanted(&self) -> bool {
+        let since = self.frozen_since.unwrap_or(self.known_since);
+        self.wanted || self.signs.iter().any(|(sign, stamp)| self.is_use(*sign) && stamp.moment > since)
+    }
+
+    /// Whether it was halted for a stop for idleness, or for its age, that is not done yet.
+    pub(super) fn is_halted(&self) -> bool {
+        let paused = self.seen.as_ref().is_some_and(|seen| seen.state == EngineState::Paused);
+        paused && self.container.stopping.is_some_and(|order| order.by.is_policy())
+    }
+
+    /// Where to look into it, while it is up.
+    pub(super) fn target(&self, logins: bool) -> Option<Target> {
+        let Container { id, engine_id, .. } = &self.container;
+        let pid = self.seen.as_ref()?.pid?;
+        Some(Target { id: id.clone(), engine_id: engine_id.clone(), pid, logins, surely: false })
+    }
+
+    /// Whether such a sign is use of it.
+    pub(super) fn is_use(&self, sign: Sign) -> bool {
+        sign.counts(&self.ladder.evidence, self.track.is_some())
+    }
+
+    /// The signs that were seen, without what is use elsewhere and not here.
     pub(super) fn evidence(&self) -> impl Iterator<Item = Evidence> {
-        self.signs.iter().map(|(sign, stamp)| Evidence { sign: *sign, at: stamp.moment })
+        let counts = |(sign, _): &(&Sign, &Stamp)| !sign.is_activity() || self.is_use(**sign);
+        self.signs.iter().filter(counts).map(|(sign, stamp)| Evidence { sign: *sign, at: stamp.moment })
+    }
+
+    /// Takes in what was seen by looking into it, after `now`: signs may come out a little too old, and never too young.
+    pub(super) fn take_look(&mut self, look: &Look, logins: bool, window: Duration, now: Stamp) -> Findings {
+        let frozen = self.status() == Status::Frozen;
+        let rule = Rule { ports: &self.container.ports, heeds: &self.ladder.evidence, window, logins, frozen };
+        let (track, findings) = follow(self.track.as_ref(), look, rule, now.moment);
+        self.track = Some(track);
+        self.unsettled.clone_from(&findings.unsettled);
+        for seen in &findings.evidence {
+            // The age of what has been noted comes out a little different each time.
+            let known = self.signs.get(&seen.sign).is_some_and(|known| seen.at <= known.moment + SAME);
+            let told = seen.sign == Sign::Traffic && self.told.is_some_and(|(from, to)| (from..=to).contains(&seen.at));
+            if !known && !told {
+                self.note(seen.sign, Stamp { moment: seen.at, at: now.date_of(seen.at) });
+            }
+        }
+        findings
+    }
+
+    /// Notes that it cannot be looked into. If it could before, what happened since may have been missed.
+    pub(super) fn lose_sight(&mut self, now: Moment) {
+        if self.track.take().is_some() {
+            self.known_since = now;
+        }
+        self.unsettled.clear();
     }
 
     /// When it was last in use.
     pub(super) fn last_active_at(&self) -> Option<OffsetDateTime> {
-        self.signs.iter().filter(|(sign, _)| sign.is_activity()).map(|(_, stamp)| stamp.at).max()
+        self.signs.iter().filter(|(sign, _)| self.is_use(**sign)).map(|(_, stamp)| stamp.at).max()
     }
 
     /// What the store is to remember.
@@ -187,9 +294,13 @@ impl Entry {
     pub(super) fn observe(&mut self, seen: Option<Observation>, now: Stamp, engine: &EngineHistory) {
         let before = std::mem::replace(&mut self.seen, seen);
         let container = self.container.clone();
+        let labels = |seen: &Option<Observation>| seen.as_ref().map(|seen| seen.labels.clone());
+        if let Some(labels) = labels(&self.seen).filter(|_| labels(&before) != labels(&self.seen)) {
+            self.image_rungs = self.read_labels(&labels);
+        }
         match self.seen.clone() {
             Some(up) if up.state.is_up() => self.observe_up(before.as_ref(), &up, now),
-            Some(down) if down.state != EngineState::Removing => self.observe_down(&down, now, engine),
+            Some(down) if down.state != EngineState::Removing => self.observe_down(before.as_ref(), &down, now, engine),
             Some(_) => {}
             None => self.container.stopping = None,
         }
@@ -200,7 +311,17 @@ impl Entry {
         if self.container.stopping.is_none() {
             self.trouble = None;
         }
+        self.wanted &= self.status() == Status::Frozen;
         self.unsaved |= self.container != container;
+    }
+
+    /// What the labels of its image say of its ladder. The engine gives a container its image's labels.
+    fn read_labels(&self, labels: &BTreeMap<String, String>) -> Rungs {
+        let (rungs, faults) = Rungs::of_labels(labels, IMAGE_PREFIX);
+        for fault in faults {
+            tracing::warn!(container = %self.container.id, image = self.container.image, "{}", fault.message());
+        }
+        rungs
     }
 
     fn observe_up(&mut self, before: Option<&Observation>, up: &Observation, now: Stamp) {
@@ -217,17 +338,37 @@ impl Entry {
             let seen_down = before.is_some_and(|b| !b.state.is_up());
             let start = if seen_down { Stamp { at: started_at, ..now } } else { Stamp::recall(started_at, now) };
             self.note(Sign::Start, start);
+            self.since = Some(start.moment);
+            (self.track, self.frozen_since) = (None, None);
+            self.unsettled.clear();
             self.signalled = false;
             self.connections = self.connections.filter(|_| before.is_none());
         }
+        if up.state == EngineState::Paused && before.is_some_and(|b| b.state == EngineState::Running) {
+            self.frozen_since = Some(now.moment);
+        }
         if thawed {
-            // While frozen it could not report.
-            self.note(Sign::Start, now);
+            // Halted for a stop that did not come about it was for a moment only. Frozen here it goes on for whoever came,
+            // and whether that is use is seen by what he does; where it cannot be seen, nobody could tell.
+            let here = self.container.freezing.is_some();
+            if self.container.stopping.is_none() && (!here || self.track.is_none()) {
+                self.note(Sign::Start, now);
+            }
+            self.thawed_since = (here && std::mem::take(&mut self.stranger)).then_some(now.moment);
+            let frozen_for = self.frozen_since.take().map(|since| now.moment.since(since));
+            if self.container.freezing.take().is_some_and(|freeze| freeze.by == StoppedBy::Idle) {
+                self.false_freezes = if frozen_for.is_some_and(was_false) { self.false_freezes + 1 } else { 0 };
+            }
         }
     }
 
-    fn observe_down(&mut self, down: &Observation, now: Stamp, engine: &EngineHistory) {
+    fn observe_down(&mut self, before: Option<&Observation>, down: &Observation, now: Stamp, engine: &EngineHistory) {
         let at = down.finished_at.unwrap_or(now.at);
+        if before.is_none_or(|before| before.state.is_up()) {
+            self.since = Some(Stamp::recall(at, now).moment);
+        }
+        (self.container.freezing, self.frozen_since, self.false_freezes, self.warned_of) = (None, None, 0, None);
+        (self.track, self.unsettled, self.stranger) = (None, Vec::new(), false);
         if let Some(order) = self.container.stopping.take() {
             self.container.stopped = Some(Stop { by: order.by, at, ordered: true });
             return;

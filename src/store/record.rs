@@ -10,8 +10,8 @@ use time::{OffsetDateTime, UtcOffset, serde::rfc3339};
 
 use super::Attempt;
 use crate::model::{
-    Activity, CheckIn, Claim, Container, ContainerId, EngineId, Error, HostName, IdleTimeout, Kind, Name, Port,
-    Protocol, Removal, Result, Stop, StopOrder, StoppedBy, VolumeName, Wake,
+    Activity, CheckIn, Claim, Container, ContainerId, EngineId, Error, Freeze, HostName, Kind, Name, Port, Protocol,
+    Removal, Result, Rungs, Stop, StopOrder, StoppedBy, Timeout, VolumeName, Wake,
 };
 
 /// The version that this Spindown writes, and the newest that it reads.
@@ -125,7 +125,7 @@ pub(super) struct PortRecord {
     protocol: String,
 }
 
-/// An order to stop, and with `ordered` a stop.
+/// An order to stop or to freeze, and with `ordered` a stop.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StopRecord {
     by: String,
@@ -155,10 +155,17 @@ pub(super) struct ContainerRecord {
     /// None is `always`, as with those that were written before there was a door.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wake: Option<String>,
+    /// Each as text; none as with those that were written before there were any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rungs: BTreeMap<String, String>,
+    #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    kept_until: Option<OffsetDateTime>,
     #[serde(with = "rfc3339")]
     created_at: OffsetDateTime,
     ssh_host_keys: Vec<String>,
     stopping: Option<StopRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    freezing: Option<StopRecord>,
     stopped: Option<StopRecord>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     removing: bool,
@@ -191,9 +198,12 @@ impl Kept for Container {
             labels: self.labels.clone(),
             idle_timeout: self.idle_timeout.span(),
             wake: (self.wake != Wake::default()).then(|| self.wake.as_str().to_owned()),
+            rungs: self.rungs.texts().into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
+            kept_until: self.kept_until.map(utc),
             created_at: utc(self.created_at),
             ssh_host_keys: self.ssh_host_keys.clone(),
             stopping: self.stopping.map(|s| stop(s.by, s.at, true, s.run)),
+            freezing: self.freezing.map(|f| stop(f.by, f.at, true, f.run)),
             stopped: self.stopped.map(|s| stop(s.by, s.at, s.ordered, None)),
             removing: self.removing.is_some(),
             removing_volumes: self.removing.iter().flat_map(|r| &r.volumes).map(ToString::to_string).collect(),
@@ -217,13 +227,19 @@ impl Kept for Container {
             address: r.address,
             owner: r.owner,
             labels: r.labels,
-            idle_timeout: r.idle_timeout.map_or(IdleTimeout::Never, IdleTimeout::After),
+            idle_timeout: r.idle_timeout.map_or(Timeout::Never, Timeout::After),
             wake: r.wake.map(|word| Wake::parse(&word)).transpose()?.unwrap_or_default(),
+            rungs: rungs(&r.rungs)?,
+            kept_until: r.kept_until,
             created_at: r.created_at,
             ssh_host_keys: r.ssh_host_keys,
             stopping: r
                 .stopping
                 .map(|s| Ok::<_, Error>(StopOrder { by: by(&s.by)?, at: s.at, run: s.run }))
+                .transpose()?,
+            freezing: r
+                .freezing
+                .map(|f| Ok::<_, Error>(Freeze { by: by(&f.by)?, at: f.at, run: f.run }))
                 .transpose()?,
             stopped: r
                 .stopped
@@ -237,6 +253,14 @@ impl Kept for Container {
             },
         })
     }
+}
+
+fn rungs(texts: &BTreeMap<String, String>) -> Result<Rungs> {
+    let mut rungs = Rungs::default();
+    for (name, text) in texts {
+        rungs.set(name, text)?;
+    }
+    Ok(rungs)
 }
 
 #[derive(Serialize, Deserialize)]

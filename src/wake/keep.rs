@@ -25,6 +25,7 @@ pub async fn keep(spindown: Arc<Spindown>) {
             Ok(()) = changes.changed() => {
                 let gathered = Instant::now() + GATHER;
                 spindown.divert_or_later().await;
+                spindown.watch_or_later().await;
                 sleep_until(gathered).await;
             }
             () = spindown.shutdown().cancelled() => return,

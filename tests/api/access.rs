@@ -17,6 +17,7 @@ use spindown::{
     firewall::NoFirewall,
     http::{TrustedProxies, api_server},
     service::Spindown,
+    sight::NoSight,
     store::embedded::Embedded,
 };
 
@@ -37,8 +38,15 @@ fn routes(name: &str) -> Vec<(String, String)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let engine = Arc::new(Sim::new(Arc::clone(&clock)));
     let store = Arc::new(Embedded::open(folder.path()).unwrap());
-    let spindown =
-        Spindown::new(loaded.settings().unwrap(), engine, store, Arc::new(NoFirewall), Arc::new(NoCarrier), clock);
+    let spindown = Spindown::new(
+        loaded.settings().unwrap(),
+        engine,
+        store,
+        Arc::new(NoFirewall),
+        Arc::new(NoCarrier),
+        Arc::new(NoSight),
+        clock,
+    );
     let server = api_server(loaded.figment, spindown, TrustedProxies::default());
     let filled = |path: &str| {
         let parts = path.split('/').map(|part| if part.starts_with('<') { name } else { part });

@@ -17,6 +17,7 @@ use spindown::{
         Spindown,
         container::{IdempotencyKey, NewContainer},
     },
+    sight::NoSight,
     store::embedded::Embedded,
 };
 
@@ -190,7 +191,8 @@ async fn repeated_at_the_same_moment_it_is_one_as_well() {
     engine.add_image("site", Image { exposed, ..Image::default() });
     let (engine, store) = (Arc::new(engine), Arc::new(Embedded::open(folder.path()).unwrap()));
     let settings = config::from(Figment::new()).unwrap().settings().unwrap();
-    let spindown = Spindown::new(settings, engine, store, Arc::new(NoFirewall), Arc::new(NoCarrier), clock);
+    let spindown =
+        Spindown::new(settings, engine, store, Arc::new(NoFirewall), Arc::new(NoCarrier), Arc::new(NoSight), clock);
     let _events = spindown.meet_engine().await.unwrap();
     for round in 0..150 {
         let key = IdempotencyKey::parse(&format!("key {round}")).unwrap();

@@ -17,6 +17,7 @@ async fn a_bad_create_is_refused_by_field() {
     let server = Server::start(&[]);
     let path = "/v1/containers";
     let keys = format!("image=x&authorized_keys={}", "ssh-ed25519 AAAA".replace(' ', "+"));
+    let tables = format!("image=x&keep_awake={}", "0+9+*+*+*+for+1h;".repeat(17));
     let cases: &[(&str, u16, &[&str])] = &[
         ("", 400, &["image: is needed"]),
         ("{}", 400, &["image: is needed"]),
@@ -42,6 +43,20 @@ async fn a_bad_create_is_refused_by_field() {
         ("image=x&idle_timeout=-1", 400, &["idle_timeout"]),
         (r#"{"image": "x", "idle_timeout": 1.5}"#, 400, &["idle_timeout", "1.5"]),
         (r#"{"image": "x", "idle_timeout": true}"#, 400, &["idle_timeout: must be a text or a number"]),
+        ("image=x&freeze_after=soon", 400, &["freeze_after: ", "\"soon\"", "never"]),
+        ("image=x&delete_after=0", 400, &["delete_after: ", "at least 1 second"]),
+        (r#"{"image": "x", "max_age": -1}"#, 400, &["max_age: "]),
+        (r#"{"image": "x", "warn_before": [5]}"#, 400, &["warn_before: must be a text or a number, not a list"]),
+        ("image=x&keep_awake=0+9+*+*+*", 400, &["keep_awake: ", "for how long", "0 9 * * mon-fri for 8h"]),
+        (r#"{"image": "x", "keep_awake": ["0 9 * * * for 8h", "0 9 * * * for 9d"]}"#, 400, &["keep_awake: ", "7 days"]),
+        (r#"{"image": "x", "keep_awake": ["0 9 * * * for 8h", "default"]}"#, 400, &["keep_awake: \"default\""]),
+        (r#"{"image": "x", "keep_awake": [5]}"#, 400, &["keep_awake: must be a text or a list of texts"]),
+        (&tables, 400, &["keep_awake: at most 16"]),
+        ("image=x&evidence=processor=20", 400, &["evidence: processor is", "5%", "\"20\""]),
+        ("image=x&evidence=keys=on", 400, &["evidence: there is no evidence \"keys\"", "traffic"]),
+        ("image=x&evidence=on", 400, &["evidence: \"on\" is not name=value"]),
+        (r#"{"image": "x", "evidence": {"disk": "1m processor=off"}}"#, 400, &["evidence: disk is"]),
+        (r#"{"image": "x", "evidence": {"disk": 1048576}}"#, 400, &["evidence.disk: must be a text"]),
         ("image=x&memory=lots", 400, &["memory", "512m"]),
         ("image=x&memory=1m", 400, &["memory", "6m"]),
         (r#"{"image": "x", "memory": -1}"#, 400, &["memory"]),
@@ -111,9 +126,9 @@ async fn what_is_asked_of_a_container_must_be_possible() {
     let light = light_image();
     let made = server.post("/v1/containers", &format!("image={light}")).await.json;
     let (uri, engine_id) = (text(&made["uri"]), text(&made["container_id"]));
-    for status in ["frozen", "stopping", "missing", "paused", "Running", ""] {
+    for status in ["stopping", "missing", "paused", "Running", ""] {
         let refused = server.patch(uri, &format!("status={status}")).await;
-        assert_problem(status, &refused, 400, &["status: can be set to running or stopped"]);
+        assert_problem(status, &refused, 400, &["status: can be set to running, frozen or stopped"]);
     }
     assert_problem("type", &server.patch(uri, r#"{"status": 1}"#).await, 400, &["status: must be a text"]);
     // Frozen behind our back it can be started, which thaws it.
@@ -151,6 +166,7 @@ async fn requests_that_lead_nowhere_are_told_where_to_go() {
         ("POST", uri, "DELETE, GET, HEAD, PATCH"),
         ("PUT", uri, "DELETE, GET, HEAD, PATCH"),
         ("DELETE", &format!("{uri}/activity"), "GET, HEAD"),
+        ("GET", &format!("{uri}/extend"), "POST"),
         ("PUT", "/v1/images", "GET, HEAD, POST"),
         ("DELETE", "/v1/images", "GET, HEAD, POST"),
         ("GET", "/v1/images/spindown/ssh:latest", "DELETE"),

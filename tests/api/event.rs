@@ -166,11 +166,15 @@ async fn metrics_tell_what_goes_on() {
     let asleep = server.create("idle_timeout=1s").await;
     let asleep = server.wait_for_status(text(&asleep["id"]), "stopped").await;
     until_woken(&asleep);
+    let frozen = server.create("").await;
+    assert_eq!(server.patch(&format!("/v1/containers/{}", text(&frozen["id"])), "status=frozen").await.status, 200);
+    until_woken(&frozen);
     let mut metrics = String::new();
     // The first sweeps may come before there is anything to judge.
     let judged = |answer: &crate::support::server::Answer| {
         metrics = answer.json.as_str().unwrap().to_owned();
         value(&metrics, "spindown_verdicts_total{verdict=\"keep\"}").is_some_and(|count| count >= 1.0)
+            && metrics.contains("spindown_thaw_seconds_count")
     };
     let answer = server.wait_for("/metrics", "judged", judged).await;
     assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -185,15 +189,15 @@ async fn metrics_tell_what_goes_on() {
         assert!(metrics.contains(&format!("# TYPE {name} {form}\n")), "{name}\n{metrics}");
     }
     for (series, expected) in [
-        ("spindown_containers{status=\"running\"}", 2.0),
+        ("spindown_containers{status=\"running\"}", 3.0),
         ("spindown_containers{status=\"stopped\"}", 1.0),
         ("spindown_containers{status=\"missing\"}", 0.0),
         ("spindown_stops_total{by=\"user\",outcome=\"done\"}", 1.0),
         ("spindown_check_ins_total{outcome=\"refused\"}", 1.0),
-        ("spindown_events_total{event=\"created\"}", 3.0),
+        ("spindown_events_total{event=\"created\"}", 4.0),
         ("spindown_part_up{part=\"engine\"}", 1.0),
-        ("spindown_engine_call_seconds_count{call=\"create\",outcome=\"ok\"}", 3.0),
-        ("spindown_request_seconds_count{method=\"POST\",route=\"/v1/containers\",status=\"201\"}", 3.0),
+        ("spindown_engine_call_seconds_count{call=\"create\",outcome=\"ok\"}", 4.0),
+        ("spindown_request_seconds_count{method=\"POST\",route=\"/v1/containers\",status=\"201\"}", 4.0),
         ("spindown_request_seconds_count{method=\"GET\",route=\"/metrics\",status=\"401\"}", 1.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}\n{metrics}");

@@ -34,6 +34,10 @@ enum Deed {
     FailingCreate,
     Stop,
     IdleStop,
+    Freeze,
+    /// A freeze of what nobody seems to use.
+    Probe,
+    Thaw,
     Start,
     /// A start for a connection.
     Wake,
@@ -47,6 +51,9 @@ fn deeds(step: Step) -> &'static [Deed] {
     match step {
         CreateBegun | CreateClaimed | CreateMade | CreateKeysPut | CreateStarted | CreateTakenUp => &[Deed::Create],
         StopOrdered | StopDone => &[Deed::Stop, Deed::IdleStop],
+        StopHalted => &[Deed::IdleStop],
+        FreezeOrdered | FreezeDone => &[Deed::Freeze, Deed::Probe],
+        ThawDone => &[Deed::Thaw],
         StartDone => &[Deed::Start],
         WakeStarted | WakeReady | WakeCarried => &[Deed::Wake],
         RemoveOrdered => &[Deed::Remove],
@@ -71,6 +78,11 @@ async fn a_server_is_killed_at_every_step_of_a_create() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_is_killed_at_every_step_of_a_stop_and_a_start() {
     kill_at(steps_of(&[Deed::Stop, Deed::IdleStop, Deed::Start]), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_is_killed_at_every_step_of_a_freeze_and_a_thaw() {
+    kill_at(steps_of(&[Deed::Freeze, Deed::Probe, Deed::Thaw]), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -136,8 +148,9 @@ impl Case {
         ];
         settings.extend(redis.map(|url| ("SPINDOWN_REDIS_URL", url)));
         let timeout = if matches!(deed, Deed::IdleStop | Deed::Wake) { "1s" } else { "never" };
+        let freeze = if matches!(deed, Deed::Probe) { "1s" } else { "never" };
         let form = format!(
-            "image={IMAGE}&name={}-kill&idle_timeout={timeout}&authorized_keys={}",
+            "image={IMAGE}&name={}-kill&idle_timeout={timeout}&freeze_after={freeze}&authorized_keys={}",
             block.instance(),
             key.encoded()
         );
@@ -201,6 +214,39 @@ impl Case {
                 assert_eq!(server.get(&path(&made)).await.json["status"], "running");
                 self.is_all_there_is(&server, &made).await;
             }
+            Deed::Freeze => {
+                let made = self.create(&server).await.json;
+                self.die(&mut server, Method::PATCH, &path(&made), "status=frozen").await;
+                let server = revive(server);
+                let there = agreed(&server).await;
+                let done = self.step == Step::FreezeDone;
+                assert_eq!(there[0]["status"], if done { "frozen" } else { "running" }, "{there:#?}");
+                self.is_reached(&server, &made).await;
+                // And the other way round, as ever.
+                let frozen = server.patch(&path(&made), "status=frozen").await.json;
+                assert_eq!(frozen["status"], "frozen", "{frozen:#}");
+                self.is_reached(&server, &made).await;
+                self.is_all_there_is(&server, &made).await;
+            }
+            Deed::Probe => {
+                let made = self.create(&server).await.json;
+                assert_killed(&mut server);
+                let server = revive(server);
+                server.wait_for_status(made["id"].as_str().unwrap(), "frozen").await;
+                server.patch(&path(&made), "freeze_after=never").await;
+                self.is_reached(&server, &made).await;
+                self.is_all_there_is(&server, &made).await;
+            }
+            Deed::Thaw => {
+                let made = self.create(&server).await.json;
+                let frozen = server.patch(&path(&made), "status=frozen").await.json;
+                assert_eq!(frozen["status"], "frozen", "{frozen:#}");
+                self.die(&mut server, Method::PATCH, &path(&made), "status=running").await;
+                let server = revive(server);
+                assert_eq!(server.get(&path(&made)).await.json["status"], "running");
+                self.is_reached(&server, &made).await;
+                self.is_all_there_is(&server, &made).await;
+            }
             Deed::Wake => self.wake(server).await,
             Deed::Remove => {
                 let home = format!("{}-kill-home", self.block.instance());
@@ -219,6 +265,18 @@ impl Case {
             }
             Deed::Reset => self.reset(server).await,
         }
+    }
+
+    /// Asserts that whoever speaks to it is answered, and that it runs then.
+    async fn is_reached(&self, server: &Server, container: &Value) {
+        let mut client = TcpStream::connect(("127.0.0.1", self.block.ports().0)).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.write_all(b"SSH-2.0-test\r\n").unwrap();
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).unwrap_or_else(|error| panic!("{error}: {}", server.log()));
+        assert_eq!(&answer, b"SSH-");
+        server.wait_for_status(container["id"].as_str().unwrap(), "running").await;
+        assert_eq!(inspect(container, "{{.State.Paused}}"), "false");
     }
 
     async fn wake(&self, mut server: Server) {
@@ -327,7 +385,8 @@ async fn agreed(server: &Server) -> Vec<Value> {
             told.iter().map(|c| format!("{} {} {}", word(c, "container_id"), word(c, "name"), word(c, "status")));
         let lines: BTreeSet<String> = lines.collect();
         let listed = run("docker", &["ps", "-a", "--no-trunc", "--filter", &ours, "--format", format]);
-        let listed: BTreeSet<String> = listed.lines().map(|line| line.replace(" exited", " stopped")).collect();
+        let listed: BTreeSet<String> =
+            listed.lines().map(|line| line.replace(" exited", " stopped").replace(" paused", " frozen")).collect();
         if lines == listed {
             return told.clone();
         }

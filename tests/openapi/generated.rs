@@ -72,14 +72,14 @@ impl Maker {
 
     /// A value that a schema allows, or close to it.
     fn value(&mut self, schema: &Value) -> Value {
-        if let Some(reference) = schema["$ref"].as_str() {
-            let schema = document().json.pointer(reference.trim_start_matches('#')).expect("it leads somewhere");
-            return self.value(schema);
-        }
         if let Some(examples) = schema["examples"].as_array()
             && self.chance(70)
         {
             return self.pick(examples).clone();
+        }
+        if let Some(reference) = schema["$ref"].as_str() {
+            let schema = document().json.pointer(reference.trim_start_matches('#')).expect("it leads somewhere");
+            return self.value(schema);
         }
         for choices in ["enum", "oneOf", "anyOf", "allOf"] {
             if let Some(choices_given) = schema[choices].as_array() {
@@ -108,9 +108,12 @@ impl Maker {
 
     fn object(&mut self, schema: &Value) -> Value {
         let mut object = Map::new();
-        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let properties = schema["properties"].as_object();
+        // About two of many: where each may be wrong, all together would hardly ever be right.
+        let share = properties.map_or(30, |all| (200 / all.len().max(1) as u32).clamp(10, 30));
+        for (name, property) in properties.into_iter().flatten() {
             let needed = schema["required"].as_array().is_some_and(|r| r.contains(&json!(name)));
-            if needed || self.chance(30) {
+            if needed || self.chance(share) {
                 let value = if self.chance(4) { self.anything() } else { self.value(property) };
                 object.insert(name.clone(), value);
             }

@@ -1,14 +1,20 @@
-//! Pulls that wait, fail, lose their listener or their server, and output that is followed.
+//! Pulls that wait, fail, lose their listener or their server, output that is followed, and what an image says of its
+//! containers.
 
 use std::time::Duration;
 
 use spindown::{
     engine::{Engine, sim::Call},
-    model::{DiskSpace, Error, Image, ImageReference, Kind, LogRange, PullStep, RegistryCredentials},
-    service::image::{Pulling, Told},
+    model::{
+        DEFAULT, DiskSpace, Error, Image, ImageReference, Kind, LogRange, PullStep, RegistryCredentials, Rungs, Timeout,
+    },
+    service::{
+        container::{Change, NewContainer},
+        image::{Pulling, Told},
+    },
 };
 
-use crate::support::world::{World, minutes};
+use crate::support::world::{IMAGE, World, minutes, sandbox, wanted};
 
 const TINY: &str = "registry.example/tiny:1";
 
@@ -184,4 +190,54 @@ async fn what_the_engine_has_no_more_has_no_output() {
     let refused = world.service().container_logs(id.as_str(), &FOLLOW).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Conflict);
     assert!(world.sim.list().await.unwrap().is_empty());
+}
+
+/// An image that says what holds for its containers.
+fn labelled(labels: &[(&str, &str)]) -> Image {
+    let labels = labels.iter().map(|(name, text)| (format!("spindown.{name}"), (*text).to_owned())).collect();
+    Image { labels, ..sandbox() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_says_after_how_much_idleness_its_containers_are_stopped() {
+    let world = World::new().await;
+    let timeout = async |own: Option<Timeout>| {
+        let wanted = NewContainer { idle_timeout: own, ..wanted() };
+        world.service().create_container("admin", wanted, None).await.unwrap().container.idle_timeout
+    };
+    world.sim.add_image(IMAGE, labelled(&[("idle_timeout", "5m")]));
+    assert_eq!(timeout(None).await, Timeout::After(minutes(5)));
+    assert_eq!(timeout(Some(Timeout::Never)).await, Timeout::Never, "the creation is nearer");
+    // What cannot be read says nothing.
+    world.sim.add_image(IMAGE, labelled(&[("idle_timeout", "soon")]));
+    assert_eq!(timeout(None).await, world.settings.idle_timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_says_what_holds_for_its_containers_unless_they_do() {
+    let world = World::with(|settings| {
+        settings.rungs.set("freeze_after", "1h").unwrap();
+        settings.rungs.set("max_age", "1d").unwrap();
+        settings.rungs.set("evidence", "disk=off").unwrap();
+    })
+    .await;
+    let labels = [("freeze_after", "10m"), ("delete_after", "soon"), ("evidence", "processor=20%")];
+    world.sim.add_image(IMAGE, labelled(&labels));
+    let mut own = Rungs::default();
+    let plain = world.service().create_container("admin", wanted(), None).await.unwrap().ladder;
+    assert_eq!(plain.freeze_after, Timeout::After(minutes(10)), "the image is nearer than the server");
+    assert_eq!(plain.max_age, Timeout::After(minutes(24 * 60)));
+    assert_eq!(plain.delete_after, Timeout::Never, "what cannot be read says nothing");
+    assert_eq!(plain.evidence.to_string(), "processor=20% disk=off", "each source for itself");
+    own.set("freeze_after", "never").unwrap();
+    own.set("evidence", "disk=on").unwrap();
+    let wanted = NewContainer { rungs: own, ..wanted() };
+    let made = world.service().create_container("admin", wanted, None).await.unwrap();
+    assert_eq!(made.ladder.freeze_after, Timeout::Never, "the creation is nearest");
+    assert_eq!(made.ladder.evidence.to_string(), "processor=20% disk=1m");
+    // What was set is left to the image again.
+    let rungs = vec![("freeze_after", DEFAULT.to_owned())];
+    let change = Change { rungs, ..Change::default() };
+    let changed = world.service().update_container(made.container.id.as_str(), change).await.unwrap();
+    assert_eq!(changed.ladder.freeze_after, Timeout::After(minutes(10)));
 }

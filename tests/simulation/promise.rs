@@ -1,15 +1,18 @@
 //! The promises under any order of use, outages, crashes and jumps of the clock. A model beside the service knows when
 //! somebody was connected and when the service was able to see it; it is told of nothing else.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use proptest::{prelude::*, sample::Index, test_runner::FileFailurePersistence};
 use spindown::{
     engine::{Engine, sim::Call},
-    model::{EngineId, EngineState, Error, File, Kind, Observation, Status, StoppedBy},
+    model::{EngineId, EngineState, Error, File, Kind, Knock, Observation, Status, StoppedBy},
 };
 
-use crate::support::world::{GAP, LEFTOVER, SWEEP, World, minutes};
+use crate::support::{
+    eyes::Gaze,
+    world::{GAP, LEFTOVER, SWEEP, World, minutes},
+};
 
 /// The timeouts that containers have; the last is never.
 const TIMEOUTS: [&str; 4] = ["5m", "12m", "30m", "never"];
@@ -33,11 +36,25 @@ enum Step {
     OrderStop(Index),
     KillBehind(Index),
     StartBehind(Index),
-    StoreAway { hangs: bool },
+    /// Somebody has it frozen until something comes for it …
+    Freeze(Index),
+    /// … as a client does, who sends something.
+    Knock(Index),
+    /// Whether it is seen what goes on in containers.
+    Eyes(Gaze),
+    StoreAway {
+        hangs: bool,
+    },
     StoreBack,
-    EngineAway { hangs: bool },
-    EngineBack { restarted: bool },
-    Crash { wipe: bool },
+    EngineAway {
+        hangs: bool,
+    },
+    EngineBack {
+        restarted: bool,
+    },
+    Crash {
+        wipe: bool,
+    },
     Start,
     StopsFail(u8),
     LoseEvents(bool),
@@ -61,6 +78,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => one().prop_map(OrderStop),
         2 => one().prop_map(KillBehind),
         2 => one().prop_map(StartBehind),
+        1 => one().prop_map(Freeze),
+        2 => one().prop_map(Knock),
+        1 => prop_oneof![Just(Gaze::True), Just(Gaze::Fails)].prop_map(Eyes),
         1 => any::<bool>().prop_map(|hangs| StoreAway { hangs }),
         2 => Just(StoreBack),
         1 => any::<bool>().prop_map(|hangs| EngineAway { hangs }),
@@ -102,6 +122,7 @@ struct Model {
 impl Model {
     async fn new() -> Self {
         let (world, guests) = (World::new().await, Vec::new());
+        world.eyes.open();
         let zero = Duration::ZERO;
         let mut model =
             Self { world, guests, now: zero, blind: zero, unbeaten: zero, engine_away: false, engine_down: false };
@@ -129,10 +150,12 @@ impl Model {
         if !self.world.is_up() || self.guests.len() >= MOST {
             return;
         }
-        let wanted = spindown::service::container::NewContainer {
-            idle_timeout: Some(spindown::model::IdleTimeout::parse(TIMEOUTS[timeout]).unwrap()),
+        let mut wanted = spindown::service::container::NewContainer {
+            idle_timeout: Some(spindown::model::Timeout::parse(TIMEOUTS[timeout]).unwrap()),
             ..crate::support::world::wanted()
         };
+        // There is nothing to see in any: what they report counts.
+        wanted.rungs.set("evidence", "connections=on").unwrap();
         let Ok(made) = self.world.service().create_container("admin", wanted, None).await else { return };
         let engine_id = made.container.engine_id;
         let file = File { path: "work".into(), mode: 0o600, uid: 0, gid: 0, content: Some(b"mine".to_vec()) };
@@ -236,6 +259,11 @@ impl Model {
                 }
             }
             Step::LoseEvents(lost) => self.world.sim.lose_events(*lost),
+            Step::Eyes(gaze) => {
+                self.world.eyes.set_gaze(*gaze);
+                self.world.beat().await;
+                self.beaten(true);
+            }
             Step::Remove(i)
             | Step::Connect(i)
             | Step::Leave(i)
@@ -244,7 +272,9 @@ impl Model {
             | Step::OrderStart(i)
             | Step::OrderStop(i)
             | Step::KillBehind(i)
-            | Step::StartBehind(i) => {
+            | Step::StartBehind(i)
+            | Step::Freeze(i)
+            | Step::Knock(i) => {
                 if let Some(guest) = self.guest(i) {
                     self.go_with(step, guest).await;
                 }
@@ -271,7 +301,7 @@ impl Model {
                 (guest.up, guest.ordered, guest.last_use) = (true, false, now);
             }
             Step::Leave(_) => guest.present = false,
-            Step::Connect(_) if guest.up => {
+            Step::Connect(_) if guest.up && !world.sim.is_frozen(&guest.engine_id) => {
                 guest.present = true;
                 if world.is_up() && world.check_in(id, 1).is_ok() {
                     guest.last_use = now;
@@ -296,6 +326,22 @@ impl Model {
                     (guest.up, guest.last_use) = (runs, now);
                 }
             }
+            Step::Freeze(_) => {
+                // It cannot report, and nobody is connected who would wait for it.
+                guest.present = false;
+                if world.service().freeze_container(id.as_str()).await.is_ok() {
+                    guest.last_use = now;
+                }
+            }
+            Step::Knock(_) if world.sim.is_frozen(&guest.engine_id) => {
+                let (address, port) = (guest.birth.address.unwrap(), guest.birth.ports[0].container);
+                let client = SocketAddr::from(([192, 0, 2, 7], 40_000));
+                world.kernel.knock(Knock { client, address, port, data: true });
+                world.settle().await;
+                if !world.sim.is_frozen(&guest.engine_id) {
+                    guest.last_use = now;
+                }
+            }
             Step::OrderStop(_) => guest.ordered |= world.order_stop(id).await.is_ok(),
             Step::Remove(_) if world.remove(id).await.is_ok() => _ = self.guests.remove(index),
             _ => {}
@@ -317,7 +363,7 @@ impl Model {
             for port in &seen.ports {
                 assert!(held.insert(port.host), "port {} has two containers", port.host);
             }
-            let up = seen.state == EngineState::Running;
+            let up = seen.state.is_up();
             assert!(!up || guest.up, "nobody has started it");
             if up || !guest.up {
                 continue;
@@ -344,6 +390,7 @@ impl Model {
         let sim = &self.world.sim;
         sim.forgive();
         sim.lose_events(false);
+        self.world.eyes.set_gaze(Gaze::True);
         self.go(&Step::EngineBack { restarted: false }).await;
         self.world.store.come_back();
         for guest in &mut self.guests {
@@ -373,7 +420,11 @@ impl Model {
         assert_eq!(listed.len(), self.guests.len(), "{listed:?}");
         for guest in &self.guests {
             let report = self.world.report(&guest.birth.id);
-            let expected = if guest.up { Status::Running } else { Status::Stopped };
+            let expected = match self.world.sim.peek(&guest.engine_id).unwrap().state {
+                EngineState::Paused => Status::Frozen,
+                _ if guest.up => Status::Running,
+                _ => Status::Stopped,
+            };
             assert_eq!(report.status, expected, "{report:?}");
             let container = report.container;
             assert_eq!((container.stopping, container.stopped.is_some()), (None, !guest.up));
@@ -386,7 +437,7 @@ impl Model {
 
 fn timeout_of(birth: &Observation) -> Option<Duration> {
     let label = &birth.labels[spindown::model::birth::IDLE_TIMEOUT];
-    spindown::model::IdleTimeout::parse(label).unwrap().span()
+    spindown::model::Timeout::parse(label).unwrap().span()
 }
 
 proptest! {

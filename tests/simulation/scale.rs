@@ -3,7 +3,7 @@
 use spindown::{
     clock::{Clock, SystemClock},
     engine::sim::Call,
-    model::IdleTimeout,
+    model::Timeout,
 };
 
 use crate::support::world::{BEAT, SWEEP, World, minutes};
@@ -28,8 +28,8 @@ async fn five_thousand_are_listed_judged_and_heard() {
     let network = world.settings.network.clone();
     for (number, address) in network.addresses().take(MANY).enumerate() {
         // Half of them are idle soon.
-        let timeout = IdleTimeout::After(minutes(if number % 2 == 0 { 10 } else { 600 }));
-        world.put_running(number, address, timeout).await;
+        let timeout = Timeout::After(minutes(if number % 2 == 0 { 10 } else { 600 }));
+        world.put_running(number, address, timeout, &Default::default()).await;
     }
     timed("all were adopted after", world.service().refresh_all(false)).await.unwrap();
     let listed = timed("listing them", async { world.list() }).await;

@@ -10,6 +10,11 @@
 //! - **None missed.** A container that has been due for one sweep is down: at the latest a minute after its timeout has
 //!   passed since its last use, or since the first beat (every ten seconds here) after an outage was over.
 //!
+//! One container in ten has the whole ladder and is looked into: there it counts what its user sends and what works in it,
+//! and what it reports only while the eyes fail. Now and then they lie, or look late. None of these is frozen or stopped
+//! but after its time, as far as there was anything to see, and whoever sends something to a frozen one finds it going on
+//! with the next beat.
+//!
 //! It prints its seed, and `SPINDOWN_SEED=… cargo nextest run week` plays that again. `make week` runs the long form.
 
 mod fault;
@@ -46,6 +51,7 @@ fn live(seed: u64, many: usize, days: u64) -> Tally {
     let tally = simulate(async { Week::furnish(seed, many, days, |_| {}).await.live(DAY * days as u32).await });
     println!("took {:?}: {tally:#?}", clock.now().moment.since(Moment::START));
     assert!(tally.idle_stops > 0 && tally.ordered_stops > 0 && tally.wakes > 0 && tally.lost > 0, "nothing happened");
+    assert!(tally.freezes > 0 && tally.thaws > 0, "nothing was frozen");
     tally
 }
 

@@ -8,8 +8,9 @@ use std::{cell::RefCell, time::Duration};
 use rocket::http::Method;
 use spindown::{
     engine::Engine,
-    model::{IdleTimeout, format_duration, parse_cpus, parse_duration, parse_memory},
+    model::{Rungs, Timeout, Timetable, format_duration, parse_cpus, parse_duration, parse_memory},
 };
+use time::macros::datetime;
 use tokio::runtime::{Builder, Runtime};
 
 use super::local::{Ask, Local};
@@ -110,7 +111,7 @@ pub fn create(data: &[u8]) {
     });
 }
 
-/// A duration, an idle timeout, an amount: it is refused, or reads back as the same.
+/// A duration, an idle timeout, an amount, a rung of the ladder: it is refused, or reads back as the same.
 pub fn duration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let span = parse_duration(text);
@@ -120,9 +121,9 @@ pub fn duration(data: &[u8]) {
         assert_eq!(parse_duration(&span.as_secs().to_string()).ok(), Some(*span), "{text:?}");
         assert_eq!(parse_duration(&format!(" {text}\n")).ok(), Some(*span), "{text:?}");
     }
-    match IdleTimeout::parse(text) {
+    match Timeout::parse(text) {
         Ok(timeout) => {
-            assert_eq!(IdleTimeout::parse(&timeout.to_string()).ok(), Some(timeout), "{text:?}");
+            assert_eq!(Timeout::parse(&timeout.to_string()).ok(), Some(timeout), "{text:?}");
             assert_eq!(timeout.span(), span.ok(), "{text:?}");
         }
         Err(_) => assert!(span.is_err() || span.is_ok_and(|span| span.is_zero()), "{text:?}"),
@@ -132,5 +133,16 @@ pub fn duration(data: &[u8]) {
     }
     if let Ok(cpus) = parse_cpus(text) {
         assert_eq!(parse_cpus(&cpus.to_string()).ok(), Some(cpus), "{text:?}");
+    }
+    for table in Timetable::parse_all(text).unwrap_or_default() {
+        let now = datetime!(2026-03-29 01:30 UTC);
+        assert!(table.lasts_until(now).is_none_or(|until| until > now), "{text:?}");
+    }
+    for name in Rungs::NAMES {
+        let (mut read, mut again) = (Rungs::default(), Rungs::default());
+        if read.set(name, text).is_ok() {
+            read.texts().into_iter().for_each(|(name, text)| again.set(name, &text).unwrap());
+            assert_eq!(again, read, "{name} {text:?}");
+        }
     }
 }

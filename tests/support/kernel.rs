@@ -7,7 +7,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    channel::mpsc::{UnboundedSender, unbounded},
+    stream::BoxStream,
+};
 use spindown::{
     firewall::Firewall,
     model::{Knock, Result},
@@ -21,12 +25,28 @@ type Hook = Box<dyn Fn(&BTreeSet<u16>) + Send>;
 pub struct Kernel {
     asleep: Mutex<BTreeSet<u16>>,
     hook: Mutex<Option<Hook>>,
+    watched: Mutex<BTreeSet<Ipv4Addr>>,
+    listener: Mutex<Option<UnboundedSender<Knock>>>,
 }
 
 impl Kernel {
     /// The ports that are asleep.
     pub fn asleep(&self) -> BTreeSet<u16> {
         locked(&self.asleep).clone()
+    }
+
+    /// The addresses of which it tells what comes for them.
+    pub fn watched(&self) -> BTreeSet<Ipv4Addr> {
+        locked(&self.watched).clone()
+    }
+
+    /// Something comes for a container; it is told if it is watched and anybody listens.
+    pub fn knock(&self, knock: Knock) {
+        if self.watched().contains(&knock.address)
+            && let Some(listener) = &*locked(&self.listener)
+        {
+            let _ = listener.unbounded_send(knock);
+        }
     }
 
     /// Does this whenever others are asleep from now on.
@@ -59,12 +79,15 @@ impl Firewall for Kernel {
         Ok(None)
     }
 
-    async fn watch(&self, _frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
+    async fn watch(&self, frozen: &BTreeSet<Ipv4Addr>) -> Result<()> {
+        locked(&self.watched).clone_from(frozen);
         Ok(())
     }
 
     async fn knocks(&self) -> Result<BoxStream<'static, Knock>> {
-        Ok(futures::stream::pending().boxed())
+        let (sender, receiver) = unbounded();
+        *locked(&self.listener) = Some(sender);
+        Ok(receiver.boxed())
     }
 
     async fn remove(&self) -> Result<()> {

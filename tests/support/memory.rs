@@ -117,6 +117,11 @@ impl MemoryStore {
         self.data().faults.entry(access).or_default().push_back(fault);
     }
 
+    /// Forgets the failures that were arranged and have not happened.
+    pub fn forgive(&self) {
+        self.data().faults.clear();
+    }
+
     /// How often a call of this kind was made.
     pub fn count(&self, access: Access) -> usize {
         self.data().counts.get(&access).copied().unwrap_or_default()

@@ -391,8 +391,13 @@ impl SshKey {
 
     /// An ssh command for this port, with this key and no other.
     pub fn ssh(&self, port: &str, remote: &[&str]) -> Command {
+        self.ssh_at("127.0.0.1", port, &[], remote)
+    }
+
+    /// The same at another address of the machine, with options of its own.
+    pub fn ssh_at(&self, host: &str, port: &str, options: &[&str], remote: &[&str]) -> Command {
         let mut command = self.client("ssh", &["-p", port]);
-        command.arg("student@127.0.0.1").args(remote);
+        command.args(options).arg(format!("student@{host}")).args(remote);
         command
     }
 

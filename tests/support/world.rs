@@ -14,8 +14,8 @@ use spindown::{
     clock::{Clock, TestClock},
     engine::{Engine, NetworkSpec, sim::Sim},
     model::{
-        Blueprint, Container, ContainerId, EngineId, EngineState, HostName, IdleTimeout, Image, Limits, Observation,
-        Port, Protocol, Result, Status, Wake,
+        Blueprint, Container, ContainerId, EngineId, EngineState, HostName, Image, Limits, Observation, Port, Protocol,
+        Result, Rungs, Status, Timeout, Wake,
     },
     reconcile,
     service::{
@@ -23,12 +23,13 @@ use spindown::{
         container::{Change, Filter, NewContainer, Report},
         user::Credentials,
     },
+    wake,
 };
 use time::{OffsetDateTime, macros::datetime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{kernel::Kernel, memory::MemoryStore, mortal::Mortal};
+use super::{eyes::Eyes, kernel::Kernel, memory::MemoryStore, mortal::Mortal};
 
 /// The image that containers are made from; it exposes two ports.
 pub const IMAGE: &str = "sandbox";
@@ -48,6 +49,7 @@ pub struct Life {
     pub spindown: Arc<Spindown>,
     clock: Arc<TestClock>,
     follower: JoinHandle<()>,
+    listener: JoinHandle<()>,
     killed: CancellationToken,
 }
 
@@ -55,6 +57,7 @@ impl Life {
     fn end(self) {
         self.killed.cancel();
         self.follower.abort();
+        self.listener.abort();
     }
 }
 
@@ -63,11 +66,17 @@ pub struct World {
     pub store: MemoryStore,
     /// The kernel of the machine, which goes on when the service ends.
     pub kernel: Arc<Kernel>,
+    /// What is to be seen in containers: nothing until the eyes are opened.
+    pub eyes: Arc<Eyes>,
     pub settings: Settings,
     engine_clock: Arc<TestClock>,
     life: Option<Life>,
     /// Since the last sweep.
     swept: Duration,
+    /// Whether containers are looked into with each beat, or else with each sweep.
+    pub looks_often: bool,
+    /// Whether they are looked into at all, but before something is done to one.
+    pub looks: bool,
     /// The containers that somebody is connected to, and how many are.
     users: BTreeMap<ContainerId, u64>,
 }
@@ -87,8 +96,11 @@ impl World {
         sim.add_image(IMAGE, sandbox());
         sim.set_free_memory(Some(u64::MAX));
         let (store, kernel) = (MemoryStore::default(), Arc::default());
+        let eyes = Arc::new(Eyes::new(engine_clock.clone()));
         let (life, swept, users) = (None, Duration::ZERO, BTreeMap::new());
-        let mut world = Self { sim, store, kernel, settings, engine_clock, life, swept, users };
+        let (looks_often, looks) = (true, true);
+        let mut world =
+            Self { sim, store, kernel, eyes, settings, engine_clock, life, swept, looks_often, looks, users };
         world.start().await;
         world
     }
@@ -131,10 +143,12 @@ impl World {
             Arc::new(Mortal { inner: Arc::new(self.store.clone()), killed: killed.clone() }),
             self.kernel.clone(),
             Arc::new(NoCarrier),
+            self.eyes.clone(),
             clock.clone(),
         );
         let follower = tokio::spawn(reconcile::drift::run(Arc::clone(&spindown), None));
-        Life { spindown, clock, follower, killed }
+        let listener = tokio::spawn(wake::listen(Arc::clone(&spindown)));
+        Life { spindown, clock, follower, listener, killed }
     }
 
     pub async fn restart(&mut self) {
@@ -209,6 +223,11 @@ impl World {
         life.spindown.beat();
         life.spindown.flush().await;
         life.spindown.retry_stops().await;
+        life.spindown.watch_or_later().await;
+        if self.looks && (self.looks_often || self.swept >= SWEEP) {
+            life.spindown.look_into_all().await;
+        }
+        life.spindown.retry_thaws();
         self.settle().await;
     }
 
@@ -239,17 +258,20 @@ impl World {
 
     /// Makes a container with this timeout.
     /// A container that runs, made as the service makes one, of which it knows nothing yet.
-    pub async fn put_running(&self, number: usize, address: Ipv4Addr, timeout: IdleTimeout) -> (ContainerId, EngineId) {
+    pub async fn put_running(
+        &self,
+        number: usize,
+        address: Ipv4Addr,
+        timeout: Timeout,
+        rungs: &Rungs,
+    ) -> (ContainerId, EngineId) {
         let id = ContainerId::from_bits(number as u128);
+        let nothing = BTreeMap::new();
+        let mut labels =
+            Container::birth_labels(&self.settings.instance, &id, "admin", timeout, Wake::Always, &nothing);
+        labels.extend(rungs.birth_labels());
         let blueprint = Blueprint {
-            labels: Container::birth_labels(
-                &self.settings.instance,
-                &id,
-                "admin",
-                timeout,
-                Wake::Always,
-                &BTreeMap::new(),
-            ),
+            labels,
             id: id.clone(),
             name: None,
             hostname: None,
@@ -269,7 +291,7 @@ impl World {
     }
 
     pub async fn create(&self, idle_timeout: &str) -> ContainerId {
-        let wanted = NewContainer { idle_timeout: Some(IdleTimeout::parse(idle_timeout).unwrap()), ..wanted() };
+        let wanted = NewContainer { idle_timeout: Some(Timeout::parse(idle_timeout).unwrap()), ..wanted() };
         self.service().create_container("admin", wanted, None).await.unwrap().container.id
     }
 
@@ -341,7 +363,7 @@ impl World {
     }
 
     pub async fn set_timeout(&self, id: &ContainerId, timeout: &str) -> Result<Report> {
-        let change = Change { idle_timeout: Some(IdleTimeout::parse(timeout).unwrap()), ..Change::default() };
+        let change = Change { idle_timeout: Some(Timeout::parse(timeout).unwrap()), ..Change::default() };
         self.service().update_container(id.as_str(), change).await
     }
 
@@ -368,6 +390,7 @@ pub fn wanted() -> NewContainer {
         labels: BTreeMap::new(),
         authorized_keys: None,
         idle_timeout: None,
+        rungs: Rungs::default(),
         wake: Wake::Always,
         memory: None,
         cpus: None,
@@ -376,7 +399,7 @@ pub fn wanted() -> NewContainer {
 }
 
 /// So many minutes.
-pub fn minutes(number: u64) -> Duration {
+pub const fn minutes(number: u64) -> Duration {
     Duration::from_secs(60 * number)
 }
 
@@ -401,7 +424,11 @@ fn settings() -> Settings {
         limits: Limits { memory: 256 << 20, cpus: 0.5, pids: 100, log_size: 1 << 20 },
         memory_reserve: 1 << 30,
         disk_reserve: 1 << 30,
-        idle_timeout: IdleTimeout::After(minutes(150)),
+        idle_timeout: Timeout::After(minutes(150)),
+        rungs: Rungs::default(),
+        extend_most: Duration::from_secs(86_400),
+        look_every: Duration::from_secs(5),
+        look_window: Duration::from_secs(60),
         sweep_every: SWEEP,
         stop_grace: Duration::from_secs(10),
         stops_at_once: 8,

@@ -9,7 +9,8 @@ use super::{
     world::{self, Holder},
 };
 use crate::model::{
-    Blueprint, ContainerId, DiskSpace, EngineId, Error, File, Image, Limits, Observation, Protocol, VolumeName,
+    Blueprint, ContainerId, DiskSpace, EngineId, EngineState, Error, File, Image, Limits, Observation, Protocol,
+    VolumeName,
 };
 
 impl Sim {
@@ -91,6 +92,11 @@ impl Sim {
     /// Whether a container is up, also while the engine does not answer.
     pub fn is_up(&self, id: &EngineId) -> bool {
         self.world().ours(id).is_ok_and(|inmate| inmate.state.is_up())
+    }
+
+    /// Whether a container is frozen, also while the engine does not answer.
+    pub fn is_frozen(&self, id: &EngineId) -> bool {
+        self.world().ours(id).is_ok_and(|inmate| inmate.state == EngineState::Paused)
     }
 
     /// Lets something outside the engine take a port of the host.

@@ -33,6 +33,8 @@ pub(super) enum Holder {
 #[derive(Debug)]
 pub(super) struct Inmate {
     pub(super) blueprint: Blueprint,
+    /// What its image was labelled with, which it is as well.
+    pub(super) image_labels: BTreeMap<String, String>,
     pub(super) name: Name,
     pub(super) state: EngineState,
     pub(super) exit_code: i64,
@@ -175,7 +177,7 @@ impl World {
             finished_at: inmate.finished_at,
             address: Some(blueprint.address),
             ports,
-            labels: blueprint.labels.clone(),
+            labels: inmate.image_labels.clone().into_iter().chain(blueprint.labels.clone()).collect(),
             volumes: blueprint.volumes.clone(),
         })
     }
@@ -234,9 +236,10 @@ impl World {
 
     pub(super) fn create(&mut self, blueprint: &Blueprint, now: OffsetDateTime) -> Result<EngineId> {
         let image = &blueprint.image;
-        if !self.images.contains_key(&tagged(image)) {
+        let Some(found) = self.images.get(&tagged(image)) else {
             return Err(Error::new(Kind::Unsuitable, format!("the image {image:?} is not on the host")));
-        }
+        };
+        let image_labels = found.labels.clone();
         self.made += 1;
         let name = blueprint.name.clone().unwrap_or_else(|| Name::from_engine(&format!("sim_{}", self.made)));
         if self.names.contains_key(&name) {
@@ -245,6 +248,7 @@ impl World {
         let id = engine_id(self.made)?;
         let inmate = Inmate {
             blueprint: blueprint.clone(),
+            image_labels,
             name: name.clone(),
             state: EngineState::Created,
             exit_code: 0,

@@ -21,8 +21,8 @@ use utoipa::OpenApi;
 
 pub(super) use self::schema::{EventWord, StoppedByWord};
 use self::{
-    input::{Bulk, Listing, Patch, log_range, new_container, with_volumes},
-    schema::{BulkAction, ContainerChange, ListQuery, LogsQuery, NewContainer, RemoveQuery},
+    input::{Bulk, Listing, Patch, extension, log_range, new_container, with_volumes},
+    schema::{BulkAction, ContainerChange, Extension, ListQuery, LogsQuery, NewContainer, RemoveQuery},
     view::{ActivityView, ContainerView, Created, OutcomeView},
 };
 use crate::{
@@ -39,11 +39,11 @@ use crate::{
 
 /// The routes.
 pub(in crate::http) fn routes() -> Vec<Route> {
-    routes![list, create, bulk, show, change, reset, remove, activity, logs]
+    routes![list, create, bulk, show, change, extend, reset, remove, activity, logs]
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(list, create, bulk, show, change, reset, remove, activity, logs))]
+#[openapi(paths(list, create, bulk, show, change, extend, reset, remove, activity, logs))]
 pub(in crate::http) struct Docs;
 
 /// The caller's mark on a create, if there is one.
@@ -153,7 +153,7 @@ async fn show(_caller: Caller, name: &str, spindown: &State<Arc<Spindown>>) -> R
     Ok(Json(spindown.find_container(name)?.into()))
 }
 
-/// Starts, stops or changes a container.
+/// Starts, freezes, stops or changes a container.
 #[utoipa::path(
     operation_id = "change_container",
     request_body = ContainerChange,
@@ -172,6 +172,30 @@ async fn change(
 ) -> Result<Json<ContainerView>, Problem> {
     let patch = Patch::read(fields)?;
     let report = trace.follow(patch.apply(spindown, name)).await?;
+    Ok(Json(report.into()))
+}
+
+/// Keeps a container up for longer.
+///
+/// It goes down no rung until then, however idle it is.
+#[utoipa::path(
+    operation_id = "extend_container",
+    request_body = Extension,
+    responses(
+        (status = 200, description = "As it is now", body = ContainerView),
+        Caller, Fields, Refused<404>, Refused<409>, Refused<503>,
+    )
+)]
+#[post("/containers/<name>/extend", data = "<fields>")]
+async fn extend(
+    _caller: Caller,
+    trace: Trace,
+    name: &str,
+    fields: Fields,
+    spindown: &State<Arc<Spindown>>,
+) -> Result<Json<ContainerView>, Problem> {
+    let by = extension(fields, spindown.settings().extend_most)?;
+    let report = trace.follow(spindown.extend_container(name, by)).await?;
     Ok(Json(report.into()))
 }
 

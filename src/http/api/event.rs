@@ -85,6 +85,10 @@ pub(super) struct HappenedView {
     /// With `woken`: for how long that client waited, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited_ms: Option<u64>,
+    /// With `warned`: when it is stopped if nothing more happens.
+    #[schema(format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stops_at: Option<String>,
     /// With `wake_refused`: why, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -93,7 +97,8 @@ pub(super) struct HappenedView {
 impl HappenedView {
     pub(super) fn new(at: OffsetDateTime, what: What) -> Self {
         let (at, event) = (date(at), what.as_str());
-        let bare = Self { at, event, by: None, exit_code: None, client: None, waited_ms: None, reason: None };
+        let bare =
+            Self { at, event, by: None, exit_code: None, client: None, waited_ms: None, stops_at: None, reason: None };
         match what {
             What::Stopping(by) => Self { by: Some(by.as_str()), ..bare },
             What::Stopped { by, exit_code } => Self { by: by.map(StoppedBy::as_str), exit_code, ..bare },
@@ -101,6 +106,7 @@ impl HappenedView {
                 let waited = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 Self { client: Some(client.to_string()), waited_ms: Some(waited), ..bare }
             }
+            What::Warned { stops_at } => Self { stops_at: Some(date(stops_at)), ..bare },
             What::WakeRefused { client, reason } => {
                 Self { client: Some(client.to_string()), reason: Some(reason.into_owned()), ..bare }
             }

@@ -31,6 +31,15 @@ pub(in crate::http) enum Amount {
     Text(String),
 }
 
+/// Seconds, or a duration with units.
+#[derive(Deserialize, ToSchema)]
+#[schema(examples("90m", 5400))]
+#[serde(untagged)]
+pub(in crate::http) enum Span {
+    Seconds(u64),
+    Text(String),
+}
+
 /// A number, or one as text.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]

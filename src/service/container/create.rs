@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{AuthorizedKeys, Report, start::SSH_PATIENCE};
 use crate::{
     model::{
-        Blueprint, Claim, Container, ContainerId, EngineId, Error, IdleTimeout, Image, Kind, Limits, Name, Port,
-        Removal, Result, Volumes, Wake,
+        Blueprint, Claim, Container, ContainerId, EngineId, Error, Image, Kind, Limits, Name, Port, Removal, Result,
+        Rungs, Timeout, Volumes, Wake,
     },
     policy::placement,
     service::{Spindown, Unpoisoned},
@@ -41,7 +41,9 @@ pub struct NewContainer {
     /// Who may log in.
     pub authorized_keys: Option<AuthorizedKeys>,
     /// After how much idleness it is stopped; the server's default without it.
-    pub idle_timeout: Option<IdleTimeout>,
+    pub idle_timeout: Option<Timeout>,
+    /// What else is set of its ladder.
+    pub rungs: Rungs,
     /// For what it wakes when it is down.
     pub wake: Wake,
     /// Its memory in bytes; the server's default without it.
@@ -189,7 +191,7 @@ impl Spindown {
         let flight = InFlight::begin(self, id);
         let place = self.claim_place(id, image, avoid).await.map_err(|e| (e, None))?;
         passed(Step::CreateClaimed);
-        let outcome = match self.make(id, owner, wanted, &place).await {
+        let outcome = match self.make(id, owner, wanted, image, &place).await {
             Ok(engine_id) => {
                 passed(Step::CreateMade);
                 let outcome = match self.set_up(&engine_id, wanted, image).await {
@@ -265,9 +267,19 @@ impl Spindown {
     }
 
     /// Has the engine make the container.
-    async fn make(&self, id: &ContainerId, owner: &str, wanted: &NewContainer, place: &Place) -> Result<EngineId> {
+    async fn make(
+        &self,
+        id: &ContainerId,
+        owner: &str,
+        wanted: &NewContainer,
+        image: &Image,
+        place: &Place,
+    ) -> Result<EngineId> {
         let settings = &self.settings;
-        let idle_timeout = wanted.idle_timeout.unwrap_or(settings.idle_timeout);
+        let idle_timeout = wanted.idle_timeout.or(image.idle_timeout()).unwrap_or(settings.idle_timeout);
+        let mut labels =
+            Container::birth_labels(&settings.instance, id, owner, idle_timeout, wanted.wake, &wanted.labels);
+        labels.extend(wanted.rungs.birth_labels());
         let blueprint = Blueprint {
             id: id.clone(),
             name: wanted.name.clone(),
@@ -275,7 +287,7 @@ impl Spindown {
             image: wanted.image.clone(),
             command: wanted.command.clone(),
             env: wanted.env.clone(),
-            labels: Container::birth_labels(&settings.instance, id, owner, idle_timeout, wanted.wake, &wanted.labels),
+            labels,
             ports: place.ports.clone(),
             bind: settings.bind,
             network: settings.network.name.clone(),

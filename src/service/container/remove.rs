@@ -17,7 +17,12 @@ impl Spindown {
     pub async fn remove_container(&self, name: &str, volumes: bool) -> Result<()> {
         let id = self.find(name)?;
         let _lock = self.locks.lock_in_time(&id).await?;
-        let entry = self.snapshot.require(&id)?;
+        self.remove_held(&id, volumes).await
+    }
+
+    /// The same. The caller holds its lock.
+    pub(in crate::service) async fn remove_held(&self, id: &ContainerId, volumes: bool) -> Result<()> {
+        let entry = self.snapshot.require(id)?;
         let engine_id = &entry.container.engine_id;
         // A removal may take long, so an engine that hangs is found out first.
         self.engine.ping().await?;
@@ -26,14 +31,14 @@ impl Spindown {
         if volumes && let Some(seen) = &entry.seen {
             removal.volumes.extend(seen.volumes.values().cloned());
         }
-        self.amend(&id, |container| container.removing = Some(removal.clone())).await?;
+        self.amend(id, |container| container.removing = Some(removal.clone())).await?;
         passed(Step::RemoveOrdered);
         // Its ports may soon be another's.
         self.divert_or_later().await;
         if let Err(error) = self.remove_with_the_replaced(&entry, &removal).await {
             // Whoever is told that it failed may go on using it.
             if self.engine.inspect(engine_id).await.is_ok() {
-                let _ = self.amend(&id, |container| container.removing = None).await;
+                let _ = self.amend(id, |container| container.removing = None).await;
             }
             return Err(error);
         }

@@ -24,14 +24,10 @@ impl Spindown {
         self.touch(&id);
         let _lock = self.locks.lock_in_time(&id).await?;
         let entry = self.ready_to_start(&id).await?;
-        let engine_id = entry.container.engine_id.clone();
         match entry.status() {
             Status::Running => {}
             Status::Missing => return Err(missing(&entry.container.name)),
-            Status::Frozen => {
-                self.engine.thaw(&engine_id).await?;
-                self.look_again(&id, &engine_id).await?;
-            }
+            Status::Frozen => self.thaw(&id).await?,
             Status::Stopped | Status::Stopping => {
                 self.store.ping().await?;
                 self.start_behind_the_door(&entry, false).await?;

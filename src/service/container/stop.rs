@@ -86,6 +86,12 @@ impl Spindown {
     /// Takes the order back. The caller holds the container's lock.
     pub(in crate::service) async fn withdraw_stop(&self, id: &ContainerId) -> Result<()> {
         self.snapshot.update(id, |entry| entry.trouble = None);
+        let entry = self.snapshot.require(id)?;
+        let halted = entry.container.stopping.is_some_and(|order| order.by.is_policy());
+        if halted && !matches!(entry.status(), Status::Missing | Status::Stopped) {
+            // It was to be looked at in peace.
+            self.thaw(id).await?;
+        }
         self.amend(id, |container| container.stopping = None).await
     }
 
@@ -150,17 +156,13 @@ impl Spindown {
             Ok(spindown.snapshot.require(id)?.container.stopping.map(|order| order.by))
         };
         let looked = self.look_again(id, &engine_id).await;
-        if order(self)? == Some(StoppedBy::Idle) {
+        if order(self)?.is_some_and(StoppedBy::is_policy) {
             looked?;
             self.read_evidence(id).await?;
         }
         match order(self)? {
             None => Ok(()),
-            Some(StoppedBy::Idle) if !self.is_idle_but_for_the_order(id) => {
-                tracing::info!(container = %id, "kept: it came into use after all");
-                count_stop(StoppedBy::Idle, "withdrawn");
-                self.withdraw_stop(id).await
-            }
+            Some(by) if by.is_policy() => self.stop_in_peace(id, by).await,
             Some(_) => self.carry_out_stop(id).await,
         }
     }

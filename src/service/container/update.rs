@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{AuthorizedKeys, Report, remove::unless_removing, stop::missing};
 use crate::{
-    model::{IdleTimeout, Name, Result, Status, Wake},
+    model::{Name, Result, Status, Timeout, Wake},
     service::Spindown,
 };
 
@@ -14,7 +14,11 @@ pub struct Change {
     /// Another name.
     pub name: Option<Name>,
     /// Another idle timeout.
-    pub idle_timeout: Option<IdleTimeout>,
+    pub idle_timeout: Option<Timeout>,
+    /// What is to be set of the rest of its ladder: the names of rungs and texts that [`Rungs::set`] takes.
+    ///
+    /// [`Rungs::set`]: crate::model::Rungs::set
+    pub rungs: Vec<(&'static str, String)>,
     /// For what it is to wake.
     pub wake: Option<Wake>,
     /// Other labels, in place of all it had.
@@ -26,8 +30,9 @@ pub struct Change {
 impl Change {
     /// Whether nothing is to change.
     pub fn is_empty(&self) -> bool {
-        let Self { name, idle_timeout, wake, labels, authorized_keys } = self;
-        name.is_none() && idle_timeout.is_none() && wake.is_none() && labels.is_none() && authorized_keys.is_none()
+        let Self { name, idle_timeout, rungs, wake, labels, authorized_keys } = self;
+        let lasting = idle_timeout.is_none() && rungs.is_empty() && wake.is_none() && labels.is_none();
+        lasting && name.is_none() && authorized_keys.is_none()
     }
 }
 
@@ -58,8 +63,16 @@ impl Spindown {
             self.engine.rename(&engine_id, name).await?;
             self.look_again(&id, &engine_id).await?;
         }
-        if change.idle_timeout.is_some() || change.wake.is_some() || change.labels.is_some() {
+        let mut rungs = entry.container.rungs.clone();
+        for (name, text) in &change.rungs {
+            rungs.set(name, text)?;
+        }
+        let has_rungs = !change.rungs.is_empty();
+        if has_rungs || change.idle_timeout.is_some() || change.wake.is_some() || change.labels.is_some() {
             self.amend(&id, |container| {
+                if has_rungs {
+                    container.rungs.clone_from(&rungs);
+                }
                 container.idle_timeout = change.idle_timeout.unwrap_or(container.idle_timeout);
                 container.wake = change.wake.unwrap_or(container.wake);
                 if let Some(labels) = &change.labels {
@@ -71,6 +84,7 @@ impl Spindown {
         if change.wake.is_some() {
             self.divert_or_later().await;
         }
+        self.thaw_if_frozen(&id).await?;
         Ok(self.report(&self.snapshot.require(&id)?))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::macros::datetime;
 
 use super::*;
-use crate::model::{EngineId, IdleTimeout, Name, Wake};
+use crate::model::{EngineId, Name, Rungs, Timeout, Wake};
 
 fn head() -> Head {
     Head::new("spindown", datetime!(2026-03-04 05:06:07.000000089 UTC))
@@ -25,10 +25,13 @@ fn contents() -> Contents {
         address: None,
         owner: "admin".into(),
         labels: [("a\u{1f9ea}".into(), "\0".into())].into(),
-        idle_timeout: IdleTimeout::After(Duration::new(u64::MAX, 5)),
+        idle_timeout: Timeout::After(Duration::new(u64::MAX, 5)),
         wake: Wake::Never,
         created_at: at,
         ssh_host_keys: Vec::new(),
+        rungs: Rungs::default(),
+        kept_until: None,
+        freezing: None,
         stopping: None,
         stopped: None,
         removing: None,

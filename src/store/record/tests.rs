@@ -17,12 +17,28 @@ fn id() -> impl Strategy<Value = ContainerId> {
 }
 
 fn by() -> impl Strategy<Value = StoppedBy> {
-    prop_oneof![Just(StoppedBy::Idle), Just(StoppedBy::User), Just(StoppedBy::Own), Just(StoppedBy::Host)]
+    select(StoppedBy::ALL.to_vec())
 }
 
 fn port() -> impl Strategy<Value = Port> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
     (any::<u16>(), any::<u16>(), protocol).prop_map(|(container, host, protocol)| Port { container, host, protocol })
+}
+
+fn rungs() -> impl Strategy<Value = Rungs> {
+    let span = || option::of(option::of((1..1_000_000_u64).prop_map(Duration::from_secs)));
+    let span = move || span().prop_map(|given| given.map(|span| span.map_or(Timeout::Never, Timeout::After)));
+    let tables = select(vec![None, Some(""), Some("0 9 * * 1-5 for 8h in Europe/Berlin; 30 7 1 * * for 1h")]);
+    let evidence = select(vec!["", "processor=12.5% disk=off", "traffic=off terminal=off connections=auto"]);
+    (span(), span(), span(), span(), tables, evidence).prop_map(|(freeze, delete, age, warn, tables, evidence)| {
+        let mut rungs = Rungs::default();
+        (rungs.freeze_after, rungs.delete_after, rungs.max_age, rungs.warn_before) = (freeze, delete, age, warn);
+        rungs.set("evidence", evidence).unwrap();
+        if let Some(tables) = tables {
+            rungs.set("keep_awake", tables).unwrap();
+        }
+        rungs
+    })
 }
 
 fn container() -> impl Strategy<Value = Container> {
@@ -40,6 +56,7 @@ fn container() -> impl Strategy<Value = Container> {
         option::of((by(), date(), option::of(date()))),
         option::of((by(), date(), any::<bool>())),
         option::of(collection::btree_set("[a-zA-Z0-9][a-zA-Z0-9_.-]{1,20}", 0..3)),
+        (rungs(), option::of(date()), option::of((by(), date(), option::of(date())))),
     );
     (named, held, lived).prop_map(|((id, version, host, engine, name, image), held, lived)| Container {
         id,
@@ -52,8 +69,11 @@ fn container() -> impl Strategy<Value = Container> {
         address: held.1,
         owner: held.2,
         labels: held.3,
-        idle_timeout: held.4.0.map_or(IdleTimeout::Never, IdleTimeout::After),
+        idle_timeout: held.4.0.map_or(Timeout::Never, Timeout::After),
         wake: held.4.1,
+        rungs: lived.5.0,
+        kept_until: lived.5.1,
+        freezing: lived.5.2.map(|(by, at, run)| Freeze { by, at, run }),
         created_at: lived.0,
         ssh_host_keys: lived.1,
         stopping: lived.2.map(|(by, at, run)| StopOrder { by, at, run }),

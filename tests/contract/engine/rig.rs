@@ -11,8 +11,8 @@ use spindown::{
         sim::Sim,
     },
     model::{
-        Blueprint, Container, ContainerId, DiskSpace, EngineId, IdleTimeout, Image, Limits, Name, Port, Protocol,
-        RegistryCredentials, VolumeName, Wake, birth,
+        Blueprint, Container, ContainerId, DiskSpace, EngineId, Image, Limits, Name, Port, Protocol,
+        RegistryCredentials, Timeout, VolumeName, Wake, birth,
     },
 };
 
@@ -83,7 +83,7 @@ fn blueprint(instance: &str, network: &NetworkSpec, first_port: u16, number: usi
     let id = ContainerId::from_bits(number as u128 + 1);
     let labels = BTreeMap::from([("team".to_owned(), "red".to_owned())]);
     Blueprint {
-        labels: Container::birth_labels(instance, &id, "admin", IdleTimeout::Never, Wake::Always, &labels),
+        labels: Container::birth_labels(instance, &id, "admin", Timeout::Never, Wake::Always, &labels),
         id,
         name: None,
         hostname: None,

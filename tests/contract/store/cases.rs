@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use spindown::model::{Activity, Claim, ContainerId, HostName, IdleTimeout, Kind};
+use spindown::model::{Activity, Claim, ContainerId, HostName, Kind, Timeout};
 use spindown::store::backup::Contents;
 use time::OffsetDateTime;
 
@@ -79,7 +79,7 @@ pub async fn a_container_comes_back_as_it_was_put(on: &Fixture) {
     bare.labels.clear();
     bare.ssh_host_keys.clear();
     (bare.address, bare.stopping, bare.stopped, bare.removing) = (None, None, None, None);
-    bare.idle_timeout = IdleTimeout::Never;
+    bare.idle_timeout = Timeout::Never;
     for container in [&mut bare, &mut full.clone()] {
         container.version = on.store(0).put_container(container).await.unwrap();
         assert_eq!(on.store(1).container(&container.id).await.unwrap().as_ref(), Some(&*container));

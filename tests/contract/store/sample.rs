@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use spindown::{
     model::{
-        Activity, CheckIn, Container, ContainerId, EngineId, HostName, IdleTimeout, Name, Port, Protocol, Removal,
-        Stop, StopOrder, StoppedBy, VolumeName, Wake,
+        Activity, CheckIn, Container, ContainerId, EngineId, HostName, Name, Port, Protocol, Removal, Rungs, Stop,
+        StopOrder, StoppedBy, Timeout, VolumeName, Wake,
     },
     store::Attempt,
 };
@@ -34,10 +34,13 @@ pub fn container(n: u64) -> Container {
         address: Some([10, 99, 0, 2].into()),
         owner: "Ada \"\u{1f9ea}\" Lovelace\n".into(),
         labels: [("course".into(), "cs{101}".into()), (String::new(), "\0".into())].into(),
-        idle_timeout: IdleTimeout::After(Duration::from_millis(1_500)),
+        idle_timeout: Timeout::After(Duration::from_millis(1_500)),
         wake: Wake::Idle,
         created_at: DATE,
         ssh_host_keys: vec!["SHA256:abc".into()],
+        rungs: Rungs::default(),
+        kept_until: None,
+        freezing: None,
         stopping: Some(StopOrder { by: StoppedBy::User, at: DATE, run: Some(DATE) }),
         stopped: Some(Stop { by: StoppedBy::Host, at: DATE, ordered: false }),
         removing: Some(Removal { volumes: [VolumeName::parse("home").unwrap()].into() }),

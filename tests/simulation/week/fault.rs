@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng};
 
+use crate::support::eyes::Gaze;
+
 /// Something that goes wrong, or is right again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -29,10 +31,14 @@ pub enum Fault {
     Deaf,
     /// … and heard again.
     Heard,
+    /// What is seen in containers from now on …
+    Eyes(Gaze),
+    /// … and whether they are looked into at regular times.
+    Looks(bool),
 }
 
 /// How many kinds there are that begin by themselves.
-const KINDS: usize = 7;
+const KINDS: usize = 9;
 
 /// All that goes wrong on so many days. Most days are quiet, some are terrible; on the second each kind is met.
 pub fn agenda(days: u64, rng: &mut StdRng) -> Vec<(Duration, Fault)> {
@@ -69,7 +75,12 @@ fn begin(kind: usize, at: Duration, agenda: &mut Vec<(Duration, Fault)>, rng: &m
             agenda.push((at, Fault::Jump(by)));
         }
         5 => agenda.push((at, Fault::Halt(back - at))),
-        _ => agenda.extend([(at, Fault::Deaf), (back, Fault::Heard)]),
+        6 => agenda.extend([(at, Fault::Deaf), (back, Fault::Heard)]),
+        7 => {
+            let gaze = [Gaze::Fails, Gaze::Nothing, Gaze::Old][rng.random_range(0..3)];
+            agenda.extend([(at, Fault::Eyes(gaze)), (back, Fault::Eyes(Gaze::True))]);
+        }
+        _ => agenda.extend([(at, Fault::Looks(false)), (back, Fault::Looks(true))]),
     }
 }
 

@@ -5,29 +5,36 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     hash::{DefaultHasher, Hash, Hasher},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use spindown::{
     engine::sim::Call,
-    model::{IdleTimeout, StoppedBy},
+    model::{Knock, Rungs, StoppedBy, Timeout},
     service::Settings,
 };
 
 use super::{
     fault::{self, Fault},
-    truth::{Guest, Met, Sight},
+    truth::{Guest, Met, PORT, Probe, Sight},
     user::{self, Habit, Move},
 };
-use crate::support::world::{BEAT, GAP, SWEEP, World, minutes};
+use crate::support::{
+    eyes::Gaze,
+    world::{BEAT, GAP, SWEEP, World, minutes},
+};
 
 /// One report in so many is lost on its way.
 const LOST: u32 = 30;
 /// How often the engine's list is compared. A server does it every thirty seconds; here that would be most of the work.
 const DRIFT: Duration = Duration::from_secs(300);
 /// In so many parts of the minute the containers report.
+/// One container in so many has the whole ladder and is looked into; the others report.
+const LADDER: usize = 10;
+/// A thaw sooner than this after the freeze makes that a false one.
+const FALSE: Duration = minutes(5);
 const SLOTS: u64 = SWEEP.as_secs() / BEAT.as_secs();
 
 /// What happened in the week.
@@ -45,6 +52,14 @@ pub struct Tally {
     newcomers: u64,
     /// … of which somebody was there, whose reports were all lost.
     unheard: u64,
+    /// … of which somebody was there, who had sent nothing that could be seen.
+    still: u64,
+    pub freezes: u64,
+    pub thaws: u64,
+    /// … of which the freeze had been over within five minutes: it should not have been.
+    false_sleeps: u64,
+    /// Stopped for their age, however busy.
+    aged: u64,
     pub ordered_stops: u64,
     taken_by_engine: u64,
     faults: u64,
@@ -65,6 +80,7 @@ pub struct Week {
     losses: StdRng,
     now: Duration,
     sight: Sight,
+    gaze: Gaze,
     engine_away: bool,
     engine_down: bool,
     /// Whether something went wrong since the last beat, and since the one before it.
@@ -86,6 +102,7 @@ impl Week {
             settings.network.subnet = "10.64.0.0/16".parse().unwrap();
             settings.ports = 20_000..=29_999;
             settings.drift_every = DRIFT;
+            settings.look_every = SWEEP;
             change(settings);
         })
         .await;
@@ -94,6 +111,8 @@ impl Week {
         for (number, address) in addresses.into_iter().enumerate() {
             guests.push(guest(&world, number, address, &mut rng).await);
         }
+        world.looks_often = false;
+        world.eyes.open_for(guests.iter().filter(|guest| guest.probe.is_some()).map(|guest| guest.id.clone()));
         // They are adopted, as those of an earlier run are.
         world.restart().await;
         assert_eq!(world.list().len(), many);
@@ -113,6 +132,7 @@ impl Week {
             rng,
             now: Duration::ZERO,
             sight: Sight { clear: true, ..Sight::default() },
+            gaze: Gaze::True,
             engine_away: false,
             engine_down: false,
             disturbed: false,
@@ -131,11 +151,13 @@ impl Week {
         }
         // Everybody goes home, and everything works.
         self.moves.clear();
-        for guest in &mut self.guests {
-            guest.connections = 0;
+        for index in 0..self.guests.len() {
+            self.guests[index].connections = 0;
+            self.goes_home(index);
         }
         self.faults.clear();
-        for fault in [Fault::EngineBack { restarted: false }, Fault::StoreBack, Fault::Start, Fault::Heard] {
+        let back = Fault::EngineBack { restarted: false };
+        for fault in [back, Fault::StoreBack, Fault::Start, Fault::Heard, Fault::Eyes(Gaze::True), Fault::Looks(true)] {
             self.go_wrong(fault).await;
         }
         let longest = self.guests.iter().filter_map(|guest| guest.timeout).max().unwrap_or_default();
@@ -190,6 +212,10 @@ impl Week {
         }
         self.was_disturbed = std::mem::take(&mut self.disturbed) || !clear;
         self.sight.clear = clear;
+        if self.gaze != Gaze::True || !self.world.looks {
+            self.sight.eyes_off = self.now;
+        }
+        self.sight.dark = (self.gaze == Gaze::Fails).then(|| self.sight.dark.unwrap_or(self.now));
     }
 
     async fn go_wrong(&mut self, fault: Fault) {
@@ -229,6 +255,12 @@ impl Week {
                 self.world.gap(span);
                 self.now += span;
             }
+            Fault::Eyes(gaze) => {
+                self.world.eyes.set_gaze(gaze);
+                (self.gaze, self.sight.eyes_off) = (gaze, self.now);
+                self.sight.dark = None;
+            }
+            Fault::Looks(on) => (self.world.looks, self.sight.eyes_off) = (on, self.now),
             Fault::Deaf => {
                 self.world.sim.lose_events(true);
                 self.deaf_until = Duration::MAX;
@@ -286,10 +318,20 @@ impl Week {
                 if self.rng.random_bool(0.02) {
                     guest.silent_until = now + minutes(self.rng.random_range(1..30));
                 }
-                let leave = now + guest.habit.stay(&mut self.rng);
-                self.moves.push(Reverse((leave, index, Move::Leave(guest.visit))));
+                let stay = guest.habit.stay(&mut self.rng);
+                self.moves.push(Reverse((now + stay, index, Move::Leave(guest.visit))));
+                if let Some(probe) = &mut guest.probe {
+                    // Some only look at what is there for a while, and some leave work behind.
+                    let still = minutes(self.rng.random_range(10..120));
+                    probe.still_until = if self.rng.random_bool(0.3) { now + still } else { Duration::ZERO };
+                    let work = minutes(self.rng.random_range(10..300));
+                    probe.works = self.rng.random_bool(0.1).then_some((now, now + work));
+                    self.send(index);
+                }
             }
             Move::Leave(visit) if visit == guest.visit => {
+                self.goes_home(index);
+                let (world, guest) = (&self.world, &mut self.guests[index]);
                 guest.connections = 0;
                 if guest.up && self.rng.random_bool(guest.habit.tidy) {
                     if self.rng.random_bool(0.3) && !self.engine_away {
@@ -306,6 +348,81 @@ impl Week {
         }
     }
 
+    /// The user of one that is looked into sends something.
+    fn send(&mut self, index: usize) {
+        let (now, world, guest) = (self.now, &self.world, &mut self.guests[index]);
+        let client = guest.client();
+        let Some(probe) = &mut guest.probe else { return };
+        (probe.moved, probe.latest) = (now, now);
+        if !world.sim.is_frozen(&guest.engine_id) {
+            world.eyes.moves(&guest.id, PORT, client);
+            return;
+        }
+        world.eyes.arrives(&guest.id, PORT, client);
+        let IpAddr::V4(address) = guest.address else { unreachable!("there is no other") };
+        world.kernel.knock(Knock { client, address, port: PORT, data: true });
+        probe.waits = probe.waits.or(Some(now));
+    }
+
+    /// The user of one that is looked into is there no more.
+    fn goes_home(&mut self, index: usize) {
+        let (world, guest) = (&self.world, &mut self.guests[index]);
+        let client = guest.client();
+        if let Some(probe) = &mut guest.probe {
+            world.eyes.ends(&guest.id, PORT, client);
+            probe.waits = None;
+        }
+    }
+
+    /// What goes on in one that is looked into, minute by minute.
+    fn go_on(&mut self, index: usize) {
+        let (now, guest) = (self.now, &mut self.guests[index]);
+        let sends = guest.connections > 0;
+        let frozen = self.world.sim.is_frozen(&guest.engine_id);
+        let Some(probe) = &mut guest.probe else { return };
+        probe.works = probe.works.filter(|(_, until)| *until > now);
+        self.world.eyes.works(&guest.id, if probe.works.is_some() && !frozen { 800 } else { 0 });
+        if probe.works.is_some() {
+            // It is measured over a while.
+            probe.latest = now + 3 * SWEEP;
+        }
+        if sends && now >= probe.still_until {
+            self.send(index);
+        }
+    }
+
+    /// Looks who is frozen, and whether he should be.
+    fn check_frozen(&mut self) {
+        let (now, sight) = (self.now, self.sight);
+        for guest in self.guests.iter_mut().step_by(LADDER) {
+            guest.learn(sight, now);
+            let (frozen, known) = (self.world.sim.is_frozen(&guest.engine_id), guest.surely(sight, now));
+            let Some(probe) = &mut guest.probe else { continue };
+            match (probe.frozen, frozen) {
+                (None, true) => {
+                    self.tally.freezes += 1;
+                    let quiet = now.saturating_sub(known);
+                    assert!(quiet >= probe.freeze, "a false freeze of {} at {now:?}: {quiet:?}", guest.id);
+                    probe.frozen = Some(now);
+                }
+                (Some(since), false) if self.world.sim.is_up(&guest.engine_id) => {
+                    self.tally.thaws += 1;
+                    self.tally.false_sleeps += u64::from(now - since < FALSE);
+                    self.world.eyes.reads(&guest.id);
+                    (probe.frozen, probe.waits, probe.latest) = (None, None, now);
+                    probe.works = probe.works.map(|(_, until)| (now, until));
+                }
+                // It went on down.
+                (Some(_), false) => {}
+                (Some(_), true) => {
+                    let out = probe.waits.is_some_and(|since| sight.clear && sight.maybe_blind < since && now > since);
+                    assert!(!out, "{} is frozen at {now:?}, and somebody waits since {:?}", guest.id, probe.waits);
+                }
+                (None, false) => {}
+            }
+        }
+    }
+
     fn plan(&mut self, index: usize, at: Duration) {
         self.moves.push(Reverse((at, index, Move::Come)));
     }
@@ -314,8 +431,13 @@ impl Week {
     fn report_all(&mut self) {
         let service = self.world.is_up().then(|| self.world.service());
         let now = self.now;
-        for guest in self.guests.iter_mut().skip((self.steps % SLOTS) as usize).step_by(SLOTS as usize) {
-            if !guest.up {
+        for index in (0..self.guests.len()).skip((self.steps % SLOTS) as usize).step_by(SLOTS as usize) {
+            if !self.guests[index].up {
+                continue;
+            }
+            self.go_on(index);
+            let guest = &mut self.guests[index];
+            if guest.probe.is_some() && self.world.sim.is_frozen(&guest.engine_id) {
                 continue;
             }
             self.tally.check_ins += 1;
@@ -328,7 +450,12 @@ impl Week {
             let hears = self.sight.clear && !self.was_disturbed && !self.disturbed && now >= self.deaf_until;
             assert!(taken || !hears, "{} reported and was refused at {now:?}", guest.id);
             self.tally.refused += u64::from(!taken);
-            if guest.connections > 0 {
+            if let Some(probe) = &mut guest.probe {
+                if guest.connections > 0 {
+                    probe.latest = now;
+                    probe.reported = if taken { now } else { probe.reported };
+                }
+            } else if guest.connections > 0 {
                 // Also if it was refused: that is the service's affair and not the user's.
                 guest.last_use = now;
             }
@@ -337,6 +464,7 @@ impl Week {
 
     /// Looks whether somebody was stopped, and judges it.
     fn check(&mut self) {
+        self.check_frozen();
         let stops = self.world.sim.count(Call::Stop);
         if std::mem::replace(&mut self.stops, stops) == stops {
             return;
@@ -348,6 +476,9 @@ impl Week {
             }
             if guest.ordered {
                 self.tally.ordered_stops += 1;
+            } else if self.world.report(&guest.id).container.stopped.is_some_and(|stop| stop.by == StoppedBy::Age) {
+                assert!(guest.probe.as_ref().is_some_and(|probe| probe.aged), "{} may have any age", guest.id);
+                self.tally.aged += 1;
             } else {
                 let met = guest.judge_stop(self.sight, self.now);
                 let met = met.unwrap_or_else(|why| panic!("{} at {:?}: {why}", guest.id, self.now));
@@ -355,6 +486,7 @@ impl Week {
                 assert_eq!(shown.map(|stop| stop.by), Some(StoppedBy::Idle));
                 self.tally.idle_stops += 1;
                 self.tally.newcomers += u64::from(met == Met::Newcomer);
+                self.tally.still += u64::from(met == Met::Still);
                 self.tally.unheard += u64::from(met == Met::Unheard);
                 let late = guest.overdue(self.sight, self.now).unwrap_or_default();
                 self.tally.latest = self.tally.latest.max(late);
@@ -368,6 +500,10 @@ impl Week {
         self.note(index, &"down");
         let guest = &mut self.guests[index];
         (guest.up, guest.ordered) = (false, false);
+        if let Some(probe) = &mut guest.probe {
+            (probe.frozen, probe.waits, probe.works) = (None, None, None);
+            self.world.eyes.goes_down(&guest.id);
+        }
         if std::mem::take(&mut guest.connections) > 0 {
             guest.visit += 1;
             let at = self.now + Duration::from_secs(self.rng.random_range(30..300));
@@ -394,8 +530,29 @@ async fn wake(world: &World, guest: &mut Guest, engine_away: bool, heard_by: Dur
 
 /// Makes a container that runs, of which the service knows nothing yet.
 async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng) -> Guest {
-    let timeout: IdleTimeout = user::any_timeout(rng);
-    let (id, engine_id) = world.put_running(number, address, timeout).await;
+    let timeout: Timeout = user::any_timeout(rng);
+    let ladder = number.is_multiple_of(LADDER);
+    let (mut rungs, mut probe) = (Rungs::default(), None);
+    if ladder {
+        let freeze = minutes([2, 5, 15][rng.random_range(0..3)]);
+        let aged = rng.random_bool(0.2);
+        rungs.freeze_after = Some(Timeout::After(freeze));
+        rungs.max_age = aged.then(|| Timeout::After(minutes(12 * 60)));
+        let never = Duration::ZERO;
+        probe = Some(Probe {
+            freeze,
+            aged,
+            frozen: None,
+            waits: None,
+            moved: never,
+            still_until: never,
+            works: None,
+            reported: never,
+            seen: never,
+            latest: never,
+        });
+    }
+    let (id, engine_id) = world.put_running(number, address, timeout, &rungs).await;
     Guest {
         id,
         engine_id,
@@ -411,5 +568,6 @@ async fn guest(world: &World, number: usize, address: Ipv4Addr, rng: &mut StdRng
         unheard: false,
         silent_until: Duration::ZERO,
         ordered: false,
+        probe,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng};
-use spindown::model::IdleTimeout;
+use spindown::model::Timeout;
 
 use crate::support::world::minutes;
 
@@ -81,10 +81,10 @@ pub fn exponential(mean: f64, rng: &mut StdRng) -> Duration {
 }
 
 /// From minutes to hours; a few are never stopped.
-pub fn any_timeout(rng: &mut StdRng) -> IdleTimeout {
+pub fn any_timeout(rng: &mut StdRng) -> Timeout {
     match [5, 10, 15, 30, 60, 150, 240, 480, 0][rng.random_range(0..9)] {
-        0 if rng.random_bool(0.3) => IdleTimeout::Never,
-        0 => IdleTimeout::After(minutes(20)),
-        number => IdleTimeout::After(minutes(number)),
+        0 if rng.random_bool(0.3) => Timeout::Never,
+        0 => Timeout::After(minutes(20)),
+        number => Timeout::After(minutes(number)),
     }
 }

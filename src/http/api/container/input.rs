@@ -1,12 +1,12 @@
 //! What a caller may ask of containers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     http::fields::{Fields, about},
     model::{
-        Error, IdleTimeout, LogRange, MountPoint, Name, Result, Status, VolumeName, Volumes, Wake, parse_cpus,
-        parse_memory,
+        DEFAULT, Error, Heeds, LogRange, MountPoint, Name, Result, Rungs, Status, Timeout, VolumeName, Volumes, Wake,
+        format_duration, parse_cpus, parse_duration, parse_memory,
     },
     service::{
         Spindown,
@@ -28,7 +28,7 @@ const MOST_VOLUMES: usize = 8;
 const MOST_LINES: u32 = 100_000;
 const LINES: u32 = 100;
 
-pub(super) const CREATE: [&str; 11] = [
+pub(super) const CREATE: [&str; 17] = [
     "image",
     "name",
     "command",
@@ -36,12 +36,32 @@ pub(super) const CREATE: [&str; 11] = [
     "labels",
     "authorized_keys",
     "idle_timeout",
+    "freeze_after",
+    "delete_after",
+    "max_age",
+    "warn_before",
+    "keep_awake",
+    "evidence",
     "wake",
     "memory",
     "cpus",
     "volumes",
 ];
-pub(super) const PATCH: [&str; 6] = ["status", "name", "idle_timeout", "wake", "labels", "authorized_keys"];
+pub(super) const PATCH: [&str; 12] = [
+    "status",
+    "name",
+    "idle_timeout",
+    "freeze_after",
+    "delete_after",
+    "max_age",
+    "warn_before",
+    "keep_awake",
+    "evidence",
+    "wake",
+    "labels",
+    "authorized_keys",
+];
+pub(super) const EXTEND: [&str; 1] = ["by"];
 pub(super) const BULK: [&str; 2] = ["action", "label"];
 pub(super) const REMOVE: [&str; 1] = ["volumes"];
 pub(super) const LOGS: [&str; 3] = ["tail", "follow", "timestamps"];
@@ -49,6 +69,10 @@ pub(super) const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit"
 
 /// Reads what a new container is to be.
 pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
+    let mut own = Rungs::default();
+    for (name, text) in rungs(&mut fields)? {
+        own.set(name, &text)?;
+    }
     let wanted = NewContainer {
         image: image(fields.text("image")?)?,
         name: name(&mut fields)?,
@@ -57,6 +81,7 @@ pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
         labels: labels(&mut fields)?.unwrap_or_default(),
         authorized_keys: authorized_keys(&mut fields)?,
         idle_timeout: idle_timeout(&mut fields)?,
+        rungs: own,
         wake: wake(&mut fields)?.unwrap_or_default(),
         memory: fields.scalar("memory")?.map(|t| about("memory", parse_memory(&t))).transpose()?,
         cpus: fields.scalar("cpus")?.map(|t| about("cpus", parse_cpus(&t))).transpose()?,
@@ -70,6 +95,7 @@ pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Running,
+    Frozen,
     Stopped,
 }
 
@@ -84,10 +110,11 @@ impl Patch {
         let status = match fields.text("status")?.as_deref() {
             None => None,
             Some("running") => Some(Wanted::Running),
+            Some("frozen") => Some(Wanted::Frozen),
             Some("stopped") => Some(Wanted::Stopped),
             Some(other) => {
                 return Err(Error::invalid(format!(
-                    "status: can be set to running or stopped, not to {:?}",
+                    "status: can be set to running, frozen or stopped, not to {:?}",
                     clip(other)
                 )));
             }
@@ -95,6 +122,7 @@ impl Patch {
         let change = Change {
             name: name(&mut fields)?,
             idle_timeout: idle_timeout(&mut fields)?,
+            rungs: rungs(&mut fields)?,
             wake: wake(&mut fields)?,
             labels: labels(&mut fields)?,
             authorized_keys: authorized_keys(&mut fields)?,
@@ -116,10 +144,26 @@ impl Patch {
         }
         match (self.status, report) {
             (Some(Wanted::Running), _) => spindown.start_container(id.as_str()).await,
+            (Some(Wanted::Frozen), _) => spindown.freeze_container(id.as_str()).await,
             (Some(Wanted::Stopped), _) => spindown.stop_container(id.as_str()).await,
             (None, Some(report)) => Ok(report),
             (None, None) => spindown.find_container(id.as_str()),
         }
+    }
+}
+
+/// For how much longer a container is to be kept up.
+pub(super) fn extension(mut fields: Fields, most: Duration) -> Result<Duration> {
+    let text = fields.scalar("by")?;
+    fields.finish(&EXTEND)?;
+    let text = text.ok_or_else(|| Error::invalid("by: is needed: seconds or a duration, 1h"))?;
+    match about("by", parse_duration(&text))? {
+        Duration::ZERO => Err(Error::invalid("by: must be at least 1 second")),
+        by if by > most => {
+            let (most, by) = (format_duration(most), format_duration(by));
+            Err(Error::invalid(format!("by: must be at most {most} (the server's idle.extend_most), not {by}")))
+        }
+        by => Ok(by),
     }
 }
 
@@ -298,14 +342,46 @@ fn authorized_keys(fields: &mut Fields) -> Result<Option<AuthorizedKeys>> {
     texts.map(|texts| AuthorizedKeys::parse(&texts.join("\n"))).transpose()
 }
 
-/// JSON's null is the word for `never`, as in the answers.
-fn idle_timeout(fields: &mut Fields) -> Result<Option<IdleTimeout>> {
-    let given = fields.has("idle_timeout");
-    match fields.scalar("idle_timeout")? {
-        Some(text) => about("idle_timeout", IdleTimeout::parse(&text)).map(Some),
-        None if given => Ok(Some(IdleTimeout::Never)),
-        None => Ok(None),
+fn idle_timeout(fields: &mut Fields) -> Result<Option<Timeout>> {
+    let text = span(fields, "idle_timeout")?;
+    text.map(|text| about("idle_timeout", Timeout::parse(&text))).transpose()
+}
+
+/// A span as text. JSON's null is the word for `never`, as in the answers.
+fn span(fields: &mut Fields, name: &str) -> Result<Option<String>> {
+    let given = fields.has(name);
+    let text = fields.scalar(name)?;
+    Ok(text.or_else(|| given.then(|| Timeout::Never.to_string())))
+}
+
+/// What is said of the rest of the ladder: the rungs' names, and texts that can be set.
+fn rungs(fields: &mut Fields) -> Result<Vec<(&'static str, String)>> {
+    let mut said = Vec::new();
+    for name in Rungs::NAMES {
+        let text = match name {
+            "keep_awake" => fields.texts(name)?.map(|texts| texts.join(";")),
+            "evidence" => evidence(fields)?,
+            _ => span(fields, name)?,
+        };
+        if let Some(text) = text {
+            about(name, Rungs::default().set(name, &text))?;
+            said.push((name, text));
+        }
     }
+    Ok(said)
+}
+
+/// Each pair is read by itself, so that none hides in the value of another.
+fn evidence(fields: &mut Fields) -> Result<Option<String>> {
+    if fields.is("evidence", DEFAULT) {
+        return fields.text("evidence");
+    }
+    let Some(pairs) = fields.pairs("evidence")? else { return Ok(None) };
+    let mut heeds = Heeds::default();
+    for (source, text) in pairs {
+        about("evidence", heeds.set(&source, &text))?;
+    }
+    Ok(Some(heeds.to_string()))
 }
 
 fn wake(fields: &mut Fields) -> Result<Option<Wake>> {

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::http::openapi::{Amount, Number, Pairs, Texts};
+use crate::http::openapi::{Amount, Number, Pairs, Span, Texts};
 
 /// What a new container is to be.
 #[derive(Deserialize, ToSchema)]
@@ -23,11 +23,29 @@ pub(super) struct NewContainer {
     /// Variables: at most 200, each value at most 32 KiB.
     env: Option<Pairs>,
     /// At most 64, names (letters, digits, `.`, `_`, `-`, `/`) and values at most 256 bytes.
+    #[schema(examples(json!({"course": "rust"})), inline)]
     labels: Option<Pairs>,
     /// Public keys as in that file, at most 100. Without them nobody can log in.
     authorized_keys: Option<Texts>,
     /// Seconds, a duration (`90m`, `1h30m`, `2d`), `never` or null. Without it the server's.
-    idle_timeout: Option<Amount>,
+    idle_timeout: Option<Span>,
+    /// After how much idleness it is frozen: as `idle_timeout`; `default` leaves it to the image's label or the server.
+    freeze_after: Option<Span>,
+    /// How long it may be down before it is deleted; likewise.
+    delete_after: Option<Span>,
+    /// How long it may be up at a stretch; likewise.
+    max_age: Option<Span>,
+    /// How long before a stop whoever is logged in is told; likewise.
+    warn_before: Option<Span>,
+    /// Timetables during which nothing sleeps, at most 16: a list, or one text with `;` between them; empty for none,
+    /// `default` as above.
+    #[schema(examples("0 9 * * mon-fri for 8h in Europe/Berlin"), inline)]
+    keep_awake: Option<Texts>,
+    /// What counts as use: `traffic` and `terminal` are `on` or `off`; `processor` a share of one (`5%`), `disk` bytes a
+    /// second (`1m`), either also `on` or `off`; `connections` are `on`, `off` or `auto`. What is not named is left to the
+    /// image's label or the server; so is all of it by the text `default`.
+    #[schema(examples(json!({"processor": "20%", "disk": "off"})), inline)]
+    evidence: Option<Pairs>,
     /// For what it wakes when it is down: `always` (the default) is however it came down, but for a person's stop; `idle`
     /// is not if it ended by itself.
     #[schema(inline)]
@@ -76,22 +94,45 @@ pub(super) struct LogsQuery {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ContainerChange {
-    /// `running` starts it, or lets a frozen one go on, and answers when it runs; `stopped` begins to stop it, and
-    /// answers at once.
-    #[schema(examples("running", "stopped"), inline)]
+    /// `running` starts it, or lets a frozen one go on, and answers when it runs; `frozen` halts its processes until
+    /// something comes for it; `stopped` begins to stop it, and answers at once.
+    #[schema(examples("running", "frozen", "stopped"), inline)]
     status: Option<WantedWord>,
     /// As at the creation.
     #[schema(examples("ada"))]
     name: Option<String>,
     /// As at the creation; it runs from the last sign of use, which this is.
-    idle_timeout: Option<Amount>,
+    idle_timeout: Option<Span>,
+    /// As at the creation.
+    freeze_after: Option<Span>,
+    /// As at the creation.
+    delete_after: Option<Span>,
+    /// As at the creation.
+    max_age: Option<Span>,
+    /// As at the creation.
+    warn_before: Option<Span>,
+    /// As at the creation, in place of all it had.
+    #[schema(examples("0 9 * * mon-fri for 8h in Europe/Berlin"), inline)]
+    keep_awake: Option<Texts>,
+    /// As at the creation, in place of all that was set.
+    #[schema(examples(json!({"processor": "20%", "disk": "off"})), inline)]
+    evidence: Option<Pairs>,
     /// As at the creation.
     #[schema(inline)]
     wake: Option<WakeWord>,
     /// In place of all it had.
+    #[schema(examples(json!({"course": "rust"})), inline)]
     labels: Option<Pairs>,
     /// In place of all in that file.
     authorized_keys: Option<Texts>,
+}
+
+/// For how much longer a container is to be kept up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Extension {
+    /// Seconds or a duration (`1h`), at least a second and at most what the server allows.
+    by: Span,
 }
 
 /// What a list is to show.
@@ -128,6 +169,7 @@ enum ActionWord {
 #[serde(rename_all = "lowercase")]
 enum WantedWord {
     Running,
+    Frozen,
     Stopped,
 }
 
@@ -149,6 +191,7 @@ pub(super) enum StatusWord {
 #[serde(rename_all = "lowercase")]
 pub(in crate::http::api) enum StoppedByWord {
     Idle,
+    Age,
     User,
     #[serde(rename = "self")]
     Own,
@@ -182,6 +225,10 @@ pub(super) enum WakeWord {
 pub(super) enum SignWord {
     Start,
     Request,
+    Traffic,
+    Terminal,
+    Processor,
+    Disk,
     Connections,
     Carried,
     CheckIn,
@@ -200,6 +247,7 @@ pub(in crate::http::api) enum EventWord {
     Stopping,
     Kept,
     Stopped,
+    Warned,
     Frozen,
     Thawed,
     Missing,
@@ -219,7 +267,19 @@ pub(in crate::http::api) enum EventWord {
 #[serde(rename_all = "lowercase")]
 pub(super) enum VerdictWord {
     Keep,
+    Freeze,
     Sleep,
+    Delete,
+}
+
+/// A step down the ladder.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Step)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StepWord {
+    Freeze,
+    Sleep,
+    Delete,
 }
 
 #[cfg(test)]
@@ -233,11 +293,11 @@ mod tests {
     use super::*;
     use crate::{
         http::{
-            api::container::input::{self, Bulk, Patch, new_container},
+            api::container::input::{self, Bulk, Patch, extension, new_container},
             fields::Fields,
         },
         model::{Protocol, Result, Status, StoppedBy, Wake, What},
-        policy::idle::Sign,
+        policy::idle::{Sign, Verdict},
     };
 
     /// The documented fields of a type, with their schemas.
@@ -259,6 +319,7 @@ mod tests {
         assert_same(names(fields::<NewContainer>()), &input::CREATE);
         assert_same(names(fields::<ContainerChange>()), &input::PATCH);
         assert_same(names(fields::<BulkAction>()), &input::BULK);
+        assert_same(names(fields::<Extension>()), &input::EXTEND);
         let names = |query: Vec<Parameter>| query.into_iter().map(|parameter| parameter.name).collect();
         assert_same(names(ListQuery::into_params(|| None)), &input::LIST);
         assert_same(names(RemoveQuery::into_params(|| None)), &input::REMOVE);
@@ -271,12 +332,13 @@ mod tests {
             assert_eq!(serde_json::to_value(T::schema()).unwrap()["enum"], json!(words));
         }
         same::<StatusWord>(&Status::ALL.map(Status::as_str));
-        same::<StoppedByWord>(&[StoppedBy::Idle, StoppedBy::User, StoppedBy::Own, StoppedBy::Host].map(|b| b.as_str()));
+        same::<StoppedByWord>(&StoppedBy::ALL.map(StoppedBy::as_str));
+        same::<VerdictWord>(&Verdict::ALL.map(Verdict::as_str));
+        same::<StepWord>(&[Verdict::Freeze, Verdict::Sleep, Verdict::Delete].map(Verdict::as_str));
         same::<WakeWord>(&Wake::ALL.map(Wake::as_str));
         same::<EventWord>(&What::ALL.map(|what| what.as_str()));
         same::<ProtocolWord>(&[Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|p| p.as_str()));
-        let signs = [Sign::Start, Sign::Request, Sign::Connections, Sign::Carried, Sign::CheckIn, Sign::Remembered];
-        same::<SignWord>(&signs.map(|sign| sign.as_str()));
+        same::<SignWord>(&Sign::ALL.map(Sign::as_str));
     }
 
     /// What may be given for a field, in each of the types that it may have.
@@ -284,12 +346,23 @@ mod tests {
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHSRvbQRYnPykC7jAyD/kMv/lFA9Wp0UJRRVTDVKGmIi ada";
         let examples = match name {
             "image" => json!(["spindown/ssh"]),
-            "status" => json!(["running", "stopped"]),
+            "status" => json!(["running", "frozen", "stopped"]),
             "name" => json!(["ada"]),
             "command" => json!(["sleep 60", ["sleep", "60"]]),
             "env" | "labels" => json!([{"EDITOR": "vi"}, {}, "", "EDITOR=vi", ["EDITOR=vi", "A="], []]),
             "authorized_keys" => json!([key, [key]]),
             "idle_timeout" => json!(["90m", 5400, "never", null]),
+            "freeze_after" | "delete_after" | "max_age" | "warn_before" => {
+                json!(["90m", 5400, "never", "default", null])
+            }
+            "keep_awake" => {
+                let text = "0 9 * * mon-fri for 8h in Europe/Berlin";
+                json!([text, [text, text], format!("{text}; {text}"), [], "", "default"])
+            }
+            "evidence" => {
+                json!([{"processor": "20%", "disk": "off"}, {}, "", "processor=5%", ["traffic=on", "disk=1m"], "default"])
+            }
+            "by" => json!(["1h", 600, "600"]),
             "wake" => json!(["always", "idle", "never"]),
             "memory" => json!(["512m", 536_870_912]),
             "cpus" => json!([0.5, 1, "0.5"]),
@@ -329,6 +402,8 @@ mod tests {
     fn what_is_documented_is_read_and_nothing_else() {
         hold_to::<NewContainer, _>(&[("image", json!("x"))], new_container);
         hold_to::<BulkAction, _>(&[("action", json!("stop")), ("label", json!("course"))], Bulk::read);
+        let most = std::time::Duration::from_secs(3_600);
+        hold_to::<Extension, _>(&[("by", json!(1))], |fields| extension(fields, most));
         // Something is to change, whatever the field says.
         hold_to::<ContainerChange, _>(&[("labels", json!({})), ("name", json!("ada"))], Patch::read);
     }

@@ -11,14 +11,13 @@ use rocket::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::schema::{ProtocolWord, SignWord, StatusWord, StoppedByWord, VerdictWord, WakeWord};
+use super::schema::{ProtocolWord, SignWord, StatusWord, StepWord, StoppedByWord, VerdictWord, WakeWord};
 use crate::{
     http::{
         api::{date, event::HappenedView},
         problem::Problem,
     },
     model::{Port, Status},
-    policy::idle::Verdict,
     service::{
         activity::ActivityReport,
         container::{Outcome, Report},
@@ -70,6 +69,25 @@ pub(super) struct ContainerView {
     /// In seconds; null for never.
     #[schema(required)]
     idle_timeout: Option<u64>,
+    /// After how many seconds of idleness it is frozen; null for never, as with the next three.
+    #[schema(required)]
+    freeze_after: Option<u64>,
+    /// How many seconds it may be down before it is deleted.
+    #[schema(required)]
+    delete_after: Option<u64>,
+    /// How many seconds it may be up at a stretch.
+    #[schema(required)]
+    max_age: Option<u64>,
+    /// How many seconds before a stop whoever is logged in is told.
+    #[schema(required)]
+    warn_before: Option<u64>,
+    /// The timetables during which nothing sleeps.
+    keep_awake: Vec<String>,
+    /// What counts as use: for each source `on`, `off`, `auto`, or from when on.
+    evidence: BTreeMap<&'static str, String>,
+    /// Until when it is kept up by request; null if it is not.
+    #[schema(format = DateTime, required)]
+    kept_until: Option<String>,
     /// For what it wakes when it is down.
     #[schema(value_type = WakeWord)]
     wake: &'static str,
@@ -117,7 +135,8 @@ struct PortView {
 
 impl From<Report> for ContainerView {
     fn from(report: Report) -> Self {
-        let Report { container, status, exit_code, connections, last_active_at, stops_at, disk, volumes } = report;
+        let Report { container, status, exit_code, connections, last_active_at, ladder, stops_at, disk, volumes } =
+            report;
         // The documented ports are those one can connect to now; `ports` has them always.
         let open = matches!(status, Status::Running | Status::Frozen | Status::Stopping);
         let shown = |port: Option<u16>| port.filter(|_| open).map_or_else(String::new, |p| p.to_string());
@@ -143,6 +162,13 @@ impl From<Report> for ContainerView {
             created_at: date(container.created_at),
             last_active_at: last_active_at.map(date),
             idle_timeout: container.idle_timeout.seconds(),
+            freeze_after: ladder.freeze_after.seconds(),
+            delete_after: ladder.delete_after.seconds(),
+            max_age: ladder.max_age.seconds(),
+            warn_before: ladder.warn_before.seconds(),
+            keep_awake: ladder.keep_awake.iter().map(ToString::to_string).collect(),
+            evidence: ladder.evidence.effective(),
+            kept_until: container.kept_until.map(date),
             wake: container.wake.as_str(),
             stops_at: stops_at.map(date),
             stopped_by: container.stopped.filter(|_| down).map(|s| s.by.as_str()),
@@ -219,6 +245,20 @@ pub(super) struct ActivityView {
     /// In seconds; null for never.
     #[schema(required)]
     idle_timeout: Option<u64>,
+    /// After how many seconds of idleness it is frozen; null for never, as with the next two.
+    #[schema(required)]
+    freeze_after: Option<u64>,
+    /// How many seconds it may be down before it is deleted.
+    #[schema(required)]
+    delete_after: Option<u64>,
+    /// How many seconds it may be up at a stretch.
+    #[schema(required)]
+    max_age: Option<u64>,
+    /// Until when it is kept up by request; null if it is not.
+    #[schema(format = DateTime, required)]
+    kept_until: Option<String>,
+    /// Whether Spindown sees for itself what goes on in it.
+    seen: bool,
     /// The latest sign of each kind, the latest first.
     evidence: Vec<EvidenceView>,
     /// What follows from it.
@@ -229,6 +269,11 @@ pub(super) struct ActivityView {
     /// When it is due to be stopped if nothing more happens; null if it is not.
     #[schema(format = DateTime, required)]
     changes_at: Option<String>,
+    /// What it does next if nothing more happens; null if that is nothing.
+    #[schema(required)]
+    next: Option<NextView>,
+    /// How many freezes in a row have met somebody: its time before the next doubles with each.
+    false_freezes: u32,
     /// Whether a connection to one of its TCP ports wakes it now.
     wakes: bool,
     /// What happened to it last, the latest first, 32 entries at most; since the server began.
@@ -236,6 +281,18 @@ pub(super) struct ActivityView {
     /// A stop that failed and is tried again, if there is one.
     #[schema(required)]
     stop_failures: Option<StopFailuresView>,
+}
+
+/// The next step down.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Next)]
+struct NextView {
+    /// Which.
+    #[schema(value_type = StepWord)]
+    step: &'static str,
+    /// When it is due.
+    #[schema(format = DateTime)]
+    at: String,
 }
 
 /// One sign of use, or of life.
@@ -274,7 +331,7 @@ impl From<ActivityReport> for ActivityView {
     fn from(report: ActivityReport) -> Self {
         let evidence = report.evidence.into_iter().map(|seen| EvidenceView {
             sign: seen.sign.as_str(),
-            activity: seen.sign.is_activity(),
+            activity: seen.counts,
             at: date(seen.at),
             age_seconds: seen.age.as_secs(),
             connections: seen.connections,
@@ -283,13 +340,17 @@ impl From<ActivityReport> for ActivityView {
             id: report.id.to_string(),
             status: report.status.as_str(),
             idle_timeout: report.idle_timeout.seconds(),
+            freeze_after: report.ladder.freeze_after.seconds(),
+            delete_after: report.ladder.delete_after.seconds(),
+            max_age: report.ladder.max_age.seconds(),
+            kept_until: report.kept_until.map(date),
+            seen: report.seen,
             evidence: evidence.collect(),
-            verdict: match report.verdict {
-                Verdict::Keep => "keep",
-                Verdict::Sleep => "sleep",
-            },
+            verdict: report.verdict.as_str(),
             reason: report.reason,
             changes_at: report.changes_at.map(date),
+            next: report.next.map(|(step, at)| NextView { step: step.as_str(), at: date(at) }),
+            false_freezes: report.false_freezes,
             wakes: report.wakes,
             history: report.history.into_iter().map(|(at, what)| HappenedView::new(at, what)).collect(),
             stop_failures: report.trouble.map(|t| StopFailuresView {
