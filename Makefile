@@ -1,6 +1,6 @@
 # The commands of everyday: `make help`. The work is done by scripts/, each of which can be run by itself and again.
 .DEFAULT_GOAL := help
-.PHONY: help run test week fuzz bench soak image build clean
+.PHONY: help run demo test week fuzz bench soak image build clean
 
 # Spindown opens port 80 on its bridge and sets firewall rules, which is root's.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env --)
@@ -15,6 +15,14 @@ run: ## Prepare this machine, build, and run Spindown in the foreground
 	@echo "cargo: building spindown"
 	@cargo build --release --locked --bin spindown
 	@exec $(SUDO) target/release/spindown serve --hints
+
+demo: ## See in a minute what it does: a sandbox freezes, goes on at a key, sleeps, and wakes; nothing of it stays
+	@scripts/install
+	@scripts/engine
+	@scripts/image ssh
+	@echo "cargo: building spindown"
+	@cargo build --release --locked --bin spindown
+	@exec $(SUDO) scripts/demo
 
 test: ## Prepare this machine and run every check and test
 	@scripts/install --test

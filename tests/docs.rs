@@ -269,6 +269,7 @@ async fn docker_shows_what_the_tables_of_the_api_tell() {
     // The error about an unknown field names those that are known.
     fields.push(("## Create", server.post("/v1/containers", r#"{"image": "x", "odd": "1"}"#).await));
     fields.push(("## Change", server.patch(&uri, "odd=1&status=running").await));
+    fields.push(("## Extend", server.post(&format!("{uri}/extend"), "odd=1&by=1h").await));
     fields.push(("## Events", server.get("/v1/events?odd=1").await));
     fields.push(("## Delete", server.delete(&format!("{uri}?odd=1")).await));
     fields.push(("## Bulk", server.post("/v1/containers/bulk", "odd=1&action=stop&label=a").await));

@@ -3,6 +3,7 @@
 
 mod backup;
 mod behind;
+mod demo;
 mod disk;
 mod doctor;
 mod door;
@@ -11,6 +12,7 @@ mod faults;
 mod images;
 mod isolation;
 mod kills;
+mod ladder;
 mod redis;
 mod server;
 mod student;

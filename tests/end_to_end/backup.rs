@@ -25,7 +25,7 @@ async fn all_facts(server: &Server, containers: &[&Value]) -> Vec<Value> {
 
 #[tokio::test]
 async fn everything_is_as_it_was_after_a_restore() {
-    let mut server = Server::start(&[("SPINDOWN_IDLE_SWEEP", "1s")]);
+    let mut server = Server::start(&[("SPINDOWN_IDLE_SWEEP", "1s"), ("SPINDOWN_EVIDENCE_CONNECTIONS", "on")]);
     let (kept, by_user, idle) = (server.create("").await, server.create("").await, server.create("").await);
     let gone = server.create("").await;
     let changed = server.patch(&path(&kept), "idle_timeout=90m&labels=course%3Dlogic").await;

@@ -33,7 +33,10 @@ fn told_host_keys(container: &Value) -> Vec<String> {
 async fn a_student_works_leaves_and_finds_everything_again() {
     let server = Server::start(&[("SPINDOWN_IDLE_SWEEP", "1s")]);
     let key = SshKey::make();
-    let wanted = format!("idle_timeout=2m&env=SPINDOWN_CHECK_IN_EVERY%3D1&authorized_keys={}", key.encoded());
+    let wanted = format!(
+        "idle_timeout=2m&evidence=connections%3Don&env=SPINDOWN_CHECK_IN_EVERY%3D1&authorized_keys={}",
+        key.encoded()
+    );
     let made = server.create(&wanted).await;
     let (path, ssh) = (path(&made), made["ssh_port"].as_str().unwrap().to_owned());
     until_greeted(HERE, port(&made)).await;
