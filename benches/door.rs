@@ -114,7 +114,7 @@ pub async fn measure() -> Vec<Row> {
 }
 
 /// An image that answers as soon as it is up.
-fn brew_echo(block: &Block) -> Brew {
+pub fn brew_echo(block: &Block) -> Brew {
     let lines = format!("FROM spindown/base\nEXPOSE 8080\nENTRYPOINT [\"perl\", \"-e\", \"{ECHO}\"]\n");
     Brew::build(block, "echo", &lines)
 }

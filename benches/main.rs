@@ -6,9 +6,11 @@
 mod check_in;
 mod create;
 mod door;
+mod frozen;
 mod many;
 mod outside;
 mod rival;
+mod sight;
 mod sweep;
 mod table;
 mod traffic;
@@ -31,13 +33,15 @@ use table::Row;
 /// One group of measurements.
 type Group = (&'static str, fn() -> LocalBoxFuture<'static, Vec<Row>>);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 8] = [
     ("sweep", || Box::pin(sweep::measure())),
     ("check-in", || Box::pin(check_in::measure())),
     ("create", || Box::pin(create::measure())),
     ("at-once", || Box::pin(create::measure_at_once())),
     ("door", || Box::pin(door::measure())),
+    ("frozen", || Box::pin(frozen::measure())),
     ("many", || Box::pin(many::measure())),
+    ("sight", || Box::pin(sight::measure())),
 ];
 
 #[tokio::main]
