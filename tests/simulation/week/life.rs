@@ -30,11 +30,11 @@ use crate::support::{
 const LOST: u32 = 30;
 /// How often the engine's list is compared. A server does it every thirty seconds; here that would be most of the work.
 const DRIFT: Duration = Duration::from_secs(300);
-/// In so many parts of the minute the containers report.
 /// One container in so many has the whole ladder and is looked into; the others report.
 const LADDER: usize = 10;
 /// A thaw sooner than this after the freeze makes that a false one.
 const FALSE: Duration = minutes(5);
+/// In so many parts of the minute the containers report.
 const SLOTS: u64 = SWEEP.as_secs() / BEAT.as_secs();
 
 /// What happened in the week.
@@ -149,11 +149,13 @@ impl Week {
         while self.now < span {
             self.step().await;
         }
-        // Everybody goes home, and everything works.
+        // Everybody goes home and leaves no work behind, and there is no fault any more.
         self.moves.clear();
         for index in 0..self.guests.len() {
-            self.guests[index].connections = 0;
             self.goes_home(index);
+            let guest = &mut self.guests[index];
+            guest.connections = 0;
+            guest.probe.iter_mut().for_each(|probe| probe.works = None);
         }
         self.faults.clear();
         let back = Fault::EngineBack { restarted: false };
@@ -165,8 +167,9 @@ impl Week {
         while self.now < end {
             self.step().await;
         }
-        let left = self.guests.iter().filter(|guest| guest.up && guest.timeout.is_some()).count();
-        assert_eq!(left, 0, "forgotten");
+        let left = self.guests.iter().filter(|guest| guest.up && guest.timeout.is_some());
+        let left: Vec<_> = left.map(|guest| self.world.service().activity(guest.id.as_str())).collect();
+        assert!(left.is_empty(), "forgotten: {left:#?}");
         self.tally
     }
 
