@@ -9,6 +9,7 @@ mod carried;
 pub mod container;
 pub mod disk;
 pub mod door;
+mod entry;
 pub mod event;
 mod frozen;
 mod gauge;
@@ -27,8 +28,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
-    sync::Mutex,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 

@@ -14,6 +14,7 @@ pub mod local;
 pub mod memory;
 pub mod mortal;
 pub mod parrot;
+pub mod property;
 pub mod redis;
 pub mod registry;
 pub mod server;

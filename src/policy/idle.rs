@@ -142,6 +142,8 @@ pub struct Case<'a> {
     pub kept_until: Option<Moment>,
     /// Whether it was frozen here, if it is: what others froze is left alone.
     pub frozen_here: bool,
+    /// Whether it would be heard who comes for it if it were frozen.
+    pub heard: bool,
     /// Whether somebody has connected so lately that it cannot be told yet what for.
     pub unsettled: bool,
     /// How many freezes in a row have met somebody.
@@ -203,6 +205,15 @@ pub enum Reason {
     Down(Moment),
 }
 
+/// A stop that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When.
+    pub at: Moment,
+    /// What for.
+    pub by: StoppedBy,
+}
+
 /// The judge's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
@@ -210,8 +221,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// When it is stopped, if nothing more happens; `None` if it never is.
-    pub due: Option<Moment>,
+    /// Its stop, if nothing more happens; `None` if it never is stopped.
+    pub due: Option<Due>,
     /// What it does next, if nothing more happens, and when.
     pub next: Option<(Verdict, Moment)>,
 }
@@ -250,18 +261,19 @@ fn judge_up(case: &Case<'_>, now: Moment) -> Judgement {
         Some(last) if last.at >= case.watched_since => (last.at, Reason::Used(*last)),
         _ => (case.watched_since, Reason::Interrupted(case.watched_since)),
     };
-    let idle = ladder.idle_timeout.span().map(|timeout| (from + timeout, Reason::Idle(from)));
-    let aged = ladder.max_age.span().zip(*up_since).map(|(age, since)| (since + age, Reason::Aged(since)));
-    let stop = idle.into_iter().chain(aged).min_by_key(|(at, _)| *at);
+    let idle = ladder.idle_timeout.span().map(|timeout| (from + timeout, Reason::Idle(from), StoppedBy::Idle));
+    let aged = ladder.max_age.span().zip(*up_since);
+    let aged = aged.map(|(age, since)| (since + age, Reason::Aged(since), StoppedBy::Age));
+    let stop = idle.into_iter().chain(aged).min_by_key(|(at, ..)| *at);
     let back_off = 2_u32.saturating_pow(case.false_freezes).min(MOST_BACK_OFF);
-    let freeze = ladder.freeze_after.span().filter(|_| case.status == Status::Running);
+    let freeze = ladder.freeze_after.span().filter(|_| case.status == Status::Running && case.heard);
     let freeze = freeze.map(|after| (from + after * back_off, Reason::Idle(from)));
-    let freeze = freeze.filter(|(at, _)| stop.is_none_or(|(stop, _)| *at < stop));
+    let freeze = freeze.filter(|(at, _)| stop.is_none_or(|(stop, ..)| *at < stop));
 
     let kept = |at: Moment| case.kept_until.map_or(at, |until| at.max(until));
-    let due = stop.map(|(at, _)| kept(at));
-    let freeze_at = freeze.map(|(at, _)| kept(at)).filter(|at| due.is_none_or(|due| *at < due));
-    let next = freeze_at.map(|at| (Verdict::Freeze, at)).or(due.map(|at| (Verdict::Sleep, at)));
+    let due = stop.map(|(at, _, by)| Due { at: kept(at), by });
+    let freeze_at = freeze.map(|(at, _)| kept(at)).filter(|at| due.is_none_or(|due| *at < due.at));
+    let next = freeze_at.map(|at| (Verdict::Freeze, at)).or(due.map(|due| (Verdict::Sleep, due.at)));
     let answer = |verdict, reason| Judgement { verdict, reason, due, next };
     let keep = |reason| answer(Verdict::Keep, reason);
     let Some((_, next_at)) = next else { return keep(Reason::Never) };
@@ -269,11 +281,11 @@ fn judge_up(case: &Case<'_>, now: Moment) -> Judgement {
         return keep(Reason::Held(hold));
     }
     match (stop, freeze) {
-        (Some((_, reason)), _) if due.is_some_and(|due| due <= now) => answer(Verdict::Sleep, reason),
+        (Some((_, reason, _)), _) if due.is_some_and(|due| due.at <= now) => answer(Verdict::Sleep, reason),
         (_, Some(_)) if next_at <= now && case.unsettled => keep(Reason::Unsettled),
         (_, Some((_, reason))) if next_at <= now => answer(Verdict::Freeze, reason),
         _ => {
-            let overdue = [stop, freeze].into_iter().flatten().any(|(at, _)| at <= now);
+            let overdue = stop.map(|(at, ..)| at).into_iter().chain(freeze.map(|(at, _)| at)).any(|at| at <= now);
             match case.kept_until {
                 Some(until) if overdue && until > now => keep(Reason::Kept(until)),
                 _ => keep(awake),
@@ -298,11 +310,6 @@ fn judge_down(case: &Case<'_>, now: Moment) -> Judgement {
 }
 
 impl Judgement {
-    /// Who a stop is for.
-    pub fn stopped_by(&self) -> StoppedBy {
-        if matches!(self.reason, Reason::Aged(_)) { StoppedBy::Age } else { StoppedBy::Idle }
-    }
-
     /// The reason in one sentence, as seen at `now`.
     pub fn explain(&self, ladder: &Ladder, now: Moment) -> String {
         let ago = |at: Moment| format!("{} ago", format_duration(now.since(at)));
@@ -386,6 +393,7 @@ mod tests {
             down_since: None,
             kept_until: None,
             frozen_here: false,
+            heard: true,
             unsettled: false,
             false_freezes: 0,
             hold: None,
@@ -433,7 +441,7 @@ mod tests {
         for (what, case, now, verdict, due) in rows {
             let judgement = judge(&case, at(now));
             assert_eq!(judgement.verdict, verdict, "{what}");
-            assert_eq!(judgement.due, due.map(at), "{what}");
+            assert_eq!(judgement.due.map(|due| due.at), due.map(at), "{what}");
             assert!(judgement.explain(&minute, at(now)).ends_with('.'), "{what}");
         }
         let never = ladder(Timeout::Never, &[]);
@@ -451,6 +459,7 @@ mod tests {
         assert_eq!(verdict(judge(&on, at(19))), Verdict::Keep);
         assert_eq!(verdict(judge(&on, at(20))), Verdict::Freeze);
         assert_eq!(judge(&Case { unsettled: true, ..on.clone() }, at(20)).reason, Reason::Unsettled);
+        assert_eq!(next(judge(&Case { heard: false, ..on.clone() }, at(20))), Some((Verdict::Sleep, at(60))));
         assert_eq!(next(judge(&Case { false_freezes: 1, ..on.clone() }, at(0))), Some((Verdict::Freeze, at(40))));
         assert_eq!(
             next(judge(&Case { false_freezes: 2, ..on.clone() }, at(0))),
@@ -463,13 +472,16 @@ mod tests {
         assert_eq!(verdict(judge(&Case { kept_until: Some(at(99)), ..on.clone() }, at(98))), Verdict::Keep);
         assert_eq!(judge(&Case { kept_until: Some(at(99)), ..on }, at(98)).reason, Reason::Kept(at(99)));
 
+        let by = |judgement: Judgement| judgement.due.map(|due| due.by);
         let aged = ladder(Timeout::Never, &[("max_age", "1h")]);
         let busy = [seen(Sign::Start, 0), seen(Sign::Processor, 3_599)];
         let old = judge(&case(&aged, &busy), at(3_600));
-        assert_eq!((old.verdict, old.stopped_by()), (Verdict::Sleep, StoppedBy::Age));
+        assert_eq!((old.verdict, by(old)), (Verdict::Sleep, Some(StoppedBy::Age)));
         assert_eq!(verdict(judge(&case(&aged, &busy), at(3_599))), Verdict::Keep);
+        let extended = judge(&Case { kept_until: Some(at(4_000)), ..case(&aged, &busy) }, at(3_700));
+        assert_eq!(extended.due, Some(Due { at: at(4_000), by: StoppedBy::Age }));
         let either = ladder(after(60), &[("max_age", "1h")]);
-        assert_eq!(judge(&case(&either, &start), at(60)).stopped_by(), StoppedBy::Idle);
+        assert_eq!(by(judge(&case(&either, &start), at(60))), Some(StoppedBy::Idle));
 
         let kept = ladder(after(60), &[("delete_after", "2h")]);
         let down = Case { status: Status::Stopped, down_since: Some(at(100)), ..case(&kept, &start) };
@@ -588,7 +600,7 @@ mod tests {
         ) {
             let next = |evidence: &[Evidence]| {
                 let judged = judge(&Case { watched_since: at(watched), ..case(&ladder, evidence) }, at(0));
-                (judged.due, judged.next.map(|(_, at)| at))
+                (judged.due.map(|due| due.at), judged.next.map(|(_, at)| at))
             };
             let before = next(&evidence);
             evidence.extend(extra);

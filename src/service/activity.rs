@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 use governor::{Quota, RateLimiter, clock, middleware::NoOpMiddleware, state::keyed::DefaultKeyedStateStore};
 use time::OffsetDateTime;
 
-use super::{Spindown, Unpoisoned, snapshot::Entry};
+use super::{Spindown, Unpoisoned, entry::Entry};
 use crate::{
     clock::Clock,
     meter,
@@ -219,6 +219,7 @@ impl Spindown {
             let watch = self.watch.locked();
             (watch.since, watch.hold())
         };
+        let heard = self.settings.door && !self.vitals.is_deaf();
         let mut evidence = Vec::new();
         move |entry, awake_until| {
             evidence.clear();
@@ -235,6 +236,7 @@ impl Spindown {
                 down_since: entry.since.filter(|_| down),
                 kept_until: extended.max(awake_until),
                 frozen_here: entry.is_frozen_here(),
+                heard,
                 unsettled: self.is_unsettled(entry),
                 false_freezes: entry.false_freezes,
                 hold,
@@ -282,7 +284,7 @@ impl Spindown {
                 .collect(),
             verdict: judgement.verdict,
             reason: judgement.explain(&entry.ladder, now.moment),
-            changes_at: judgement.due.map(|due| now.date_of(due)),
+            changes_at: judgement.due.map(|due| now.date_of(due.at)),
             next: judgement.next.map(|(step, at)| (step, now.date_of(at))),
             kept_until: entry.container.kept_until.filter(|until| *until > now.at),
             seen: entry.track.is_some(),

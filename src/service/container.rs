@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
-use super::{Spindown, snapshot::Entry};
+use super::{Spindown, entry::Entry};
 use crate::model::{Container, ContainerId, DiskUse, Ladder, Result, Status, Volumes};
 
 pub use bulk::{Action, Outcome};
@@ -137,7 +137,7 @@ impl Spindown {
             exit_code: entry.seen.as_ref().filter(|_| !up).and_then(|s| s.exit_code),
             connections: entry.connections.filter(|_| up).unwrap_or(0),
             last_active_at: entry.last_active_at(),
-            stops_at: judgement.due.map(|due| now.date_of(due)),
+            stops_at: judgement.due.map(|due| now.date_of(due.at)),
             ladder: entry.ladder.clone(),
             disk: self.sizes.of(&entry.container.id),
             volumes: entry.seen.as_ref().map(|seen| seen.volumes.clone()).unwrap_or_default(),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Spindown, Unpoisoned, snapshot::Entry};
+use super::{Spindown, Unpoisoned, entry::Entry};
 use crate::{
     meter,
     model::{

@@ -10,7 +10,7 @@ use std::{
 
 use futures::stream::BoxStream;
 
-use super::{Spindown, Unpoisoned, door::TURN_WITHIN, snapshot::Entry};
+use super::{Spindown, Unpoisoned, door::TURN_WITHIN, entry::Entry};
 use crate::{
     clock::Stopwatch,
     meter,
@@ -19,10 +19,22 @@ use crate::{
     step::{Step, passed},
 };
 
-/// How many beginnings of connections are remembered.
-const BEGINNINGS: usize = 4_096;
-/// For how long at most: later on it is another connection from the same port.
+/// How many connections of one kind are remembered.
+const REMEMBERED: usize = 4_096;
+/// A connection that begins is another one from the same port if the last began longer ago.
 const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Connections to containers, and when something was noted of each.
+type Remembered = HashMap<(ContainerId, SocketAddr), Moment>;
+
+/// Remembers a connection; answers since when it was before.
+fn remember(all: &Mutex<Remembered>, id: &ContainerId, client: SocketAddr, now: Moment) -> Option<Moment> {
+    let mut all = all.locked();
+    if all.len() >= REMEMBERED {
+        all.clear();
+    }
+    all.insert((id.clone(), client), now)
+}
 
 /// What is known of those that come for frozen containers.
 #[derive(Default)]
@@ -30,9 +42,9 @@ pub(super) struct Frozen {
     /// Those that are being let go on, and for whom.
     thawing: Mutex<BTreeSet<ContainerId>>,
     /// For whom containers were let go on, and when: what becomes of them decides how much patience there is with them.
-    callers: Mutex<HashMap<(ContainerId, SocketAddr), Moment>>,
+    callers: Mutex<Remembered>,
     /// The connections that began lately at containers that wait for data, and when.
-    begun: Mutex<HashMap<(ContainerId, SocketAddr), Moment>>,
+    begun: Mutex<Remembered>,
     /// Held over finding out which are frozen and telling the firewall: what is found out later is told later.
     telling: tokio::sync::Mutex<()>,
 }
@@ -76,9 +88,6 @@ impl Spindown {
 
     /// Freezes a container that nobody seems to use. The caller holds its lock.
     pub(super) async fn freeze_as_a_probe(&self, id: &ContainerId) -> Result<()> {
-        if !self.settings.door || self.vitals.is_deaf() {
-            return Ok(());
-        }
         self.freeze(id, StoppedBy::Idle).await?;
         // What it was doing until then is known now for good.
         let looked = self.look_into(id).await;
@@ -194,11 +203,7 @@ impl Spindown {
     /// kernel keeps only so many for it. Nobody can send data then, however much he wants something.
     fn begins_again(&self, id: &ContainerId, client: SocketAddr) -> bool {
         let now = self.clock.now().moment;
-        let mut begun = self.frozen.begun.locked();
-        if begun.len() >= BEGINNINGS {
-            begun.clear();
-        }
-        let before = begun.insert((id.clone(), client), now);
+        let before = remember(&self.frozen.begun, id, client, now);
         before.is_some_and(|before| now.since(before) < BEGINS_WITHIN)
     }
 
@@ -224,16 +229,13 @@ impl Spindown {
         if !self.snapshot.get(id).is_some_and(|entry| entry.is_frozen_here()) {
             return Ok(());
         }
-        let engine_id = self.snapshot.require(id)?.container.engine_id;
-        self.engine.thaw(&engine_id).await?;
+        self.thaw(id).await?;
         let took = stopwatch.elapsed();
-        passed(Step::ThawDone);
-        self.look_again(id, &engine_id).await?;
         metrics::histogram!(meter::THAW).record(took.as_secs_f64());
         tracing::info!(container = %id, ?client, ?took, "somebody came: it goes on");
         if let Some(client) = client {
             self.snapshot.note(id, What::Woken { client: client.ip(), took });
-            self.frozen.callers.locked().insert((id.clone(), client), self.clock.now().moment);
+            remember(&self.frozen.callers, id, client, self.clock.now().moment);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::{
     Spindown, Unpoisoned,
-    snapshot::{EngineHistory, Entry},
+    entry::{EngineHistory, Entry},
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},

@@ -7,9 +7,9 @@ use super::{Spindown, Unpoisoned, container::count_stop};
 use crate::{
     clock::Stopwatch,
     meter,
-    model::{ContainerId, EngineState, Moment, Result, Stamp, StoppedBy, What, format_duration},
+    model::{ContainerId, EngineState, Result, Stamp, StoppedBy, What, format_duration},
     policy::{
-        idle::{Judgement, Verdict},
+        idle::{Due, Judgement, Verdict},
         sight::SETTLED,
     },
     step::{Step, passed},
@@ -32,7 +32,7 @@ struct Findings {
     /// Which have fallen silent, or speak again.
     spoken: Vec<(ContainerId, bool)>,
     /// Which stops are near.
-    near: Vec<(ContainerId, Moment, StoppedBy)>,
+    near: Vec<(ContainerId, Due)>,
 }
 
 /// A container's turn to go down a rung, from when it was found to be due; however it ends.
@@ -57,8 +57,8 @@ impl Spindown {
         for (id, silent) in spoken {
             self.snapshot.update(&id, |entry| entry.silent = silent);
         }
-        for (id, stop, by) in near {
-            self.warn(&id, stop, by, now);
+        for (id, stop) in near {
+            self.warn(&id, stop, now);
         }
         metrics::counter!(meter::VERDICTS, "verdict" => Verdict::Keep.as_str()).increment(kept);
         for (id, verdict) in &due {
@@ -93,13 +93,11 @@ impl Spindown {
                 Verdict::Keep => findings.kept += 1,
                 verdict => findings.due.push((id(), verdict)),
             }
-            let warned = |stop: &Moment| entry.warned_of == Some(*stop);
+            let warned = |stop: &Due| entry.warned_of == Some(stop.at);
             let span = entry.ladder.warn_before.span();
-            let near = |stop: &Moment| span.is_some_and(|span| now.moment < *stop && now.moment + span >= *stop);
-            let aged = entry.ladder.max_age.span().zip(entry.since).map(|(age, since)| since + age);
-            let by = |stop| if aged == Some(stop) { StoppedBy::Age } else { StoppedBy::Idle };
+            let near = |stop: &Due| span.is_some_and(|span| now.moment < stop.at && now.moment + span >= stop.at);
             let stop = judgement.due.filter(near).filter(|stop| !warned(stop));
-            findings.near.extend(stop.map(|stop| (id(), stop, by(stop))));
+            findings.near.extend(stop.map(|stop| (id(), stop)));
             let silent = entry.has_fallen_silent(watched_since, now.moment);
             if silent != entry.silent {
                 findings.spoken.push((id(), silent));
@@ -109,17 +107,17 @@ impl Spindown {
     }
 
     /// Tells that a container is stopped soon: in an event, and whoever is logged in to it.
-    fn warn(&self, id: &ContainerId, stop: Moment, by: StoppedBy, now: Stamp) {
-        let (at, left) = (now.date_of(stop), stop.since(now.moment));
+    fn warn(&self, id: &ContainerId, stop: Due, now: Stamp) {
+        let (at, left) = (now.date_of(stop.at), stop.at.since(now.moment));
         // What it is told moves on the connections of whoever is logged in, which shows nothing of him.
         let from = now.moment;
         self.snapshot.update(id, |entry| {
-            (entry.warned_of, entry.told) = (Some(stop), Some((from, from + TOLD_WITHIN)));
+            (entry.warned_of, entry.told) = (Some(stop.at), Some((from, from + TOLD_WITHIN)));
         });
         self.snapshot.note(id, What::Warned { stops_at: at });
         let Some(target) = self.snapshot.get(id).and_then(|entry| entry.target(false)) else { return };
         let left = format_duration(left.max(Duration::from_secs(1)));
-        let line = match by {
+        let line = match stop.by {
             StoppedBy::Age => {
                 format!("This machine has been up for as long as it may: it is stopped in {left}. Its files are kept.")
             }
@@ -149,7 +147,7 @@ impl Spindown {
         match judgement.verdict {
             Verdict::Keep => Ok(()),
             Verdict::Freeze => self.freeze_as_a_probe(id).await,
-            Verdict::Sleep => self.stop_unused(id, judgement.stopped_by()).await,
+            Verdict::Sleep => self.stop_unused(id, judgement.due.map_or(StoppedBy::Idle, |due| due.by)).await,
             Verdict::Delete => {
                 tracing::info!(container = %id, "deleted: it has been down for as long as it may");
                 self.remove_held(id, false).await

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Spindown, Unpoisoned, snapshot::Entry};
+use super::{Spindown, Unpoisoned, entry::Entry};
 use crate::{
     engine::Listed,
     model::{Claim, ContainerId, EngineId, EngineState, Kind, Observation, Removal, Result, Status},

@@ -1,7 +1,7 @@
 //! The snapshot and the store, kept in step: what a caller asks for is written to the store first and fails with it;
 //! what the engine showed is written when the store can take it.
 
-use super::{Spindown, Unpoisoned, snapshot::Entry};
+use super::{Spindown, Unpoisoned, entry::Entry};
 use crate::model::{Container, ContainerId, Kind, Observation, Result};
 
 /// How often a write is tried again over a newer version.

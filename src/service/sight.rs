@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Spindown, snapshot::Entry};
+use super::{Spindown, entry::Entry};
 use crate::{
     clock::Stopwatch,
     meter,

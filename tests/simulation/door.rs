@@ -11,14 +11,17 @@ use std::{
 };
 
 use futures::future::join_all;
-use proptest::{prelude::*, sample::Index, test_runner::FileFailurePersistence};
+use proptest::{prelude::*, sample::Index};
 use spindown::{
     engine::sim::Call,
     model::{ContainerId, Error, Kind, Protocol, Status, StoppedBy, Wake, What},
     service::container::Change,
 };
 
-use crate::support::world::{SWEEP, World, minutes};
+use crate::support::{
+    property::stories,
+    world::{SWEEP, World, minutes},
+};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -230,12 +233,7 @@ fn expected(world: &World) -> BTreeSet<u16> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").map_or(100, |cases| cases.parse().unwrap()),
-        // What once failed is tried first ever after.
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("seeds"))),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(stories(100))]
 
     /// Whatever has happened: once it has come out, the ports of those that sleep are asleep, and no others.
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use proptest::{prelude::*, sample::Index, test_runner::FileFailurePersistence};
+use proptest::{prelude::*, sample::Index};
 use spindown::{
     engine::{Engine, sim::Call},
     model::{EngineId, EngineState, Error, File, Kind, Knock, Observation, Status, StoppedBy},
@@ -11,6 +11,7 @@ use spindown::{
 
 use crate::support::{
     eyes::Gaze,
+    property::stories,
     world::{GAP, LEFTOVER, SWEEP, World, minutes},
 };
 
@@ -441,13 +442,7 @@ fn timeout_of(birth: &Observation) -> Option<Duration> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").map_or(200, |cases| cases.parse().unwrap()),
-        max_shrink_iters: 2_000,
-        // What once failed is tried first ever after.
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("seeds"))),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(stories(200))]
 
     #[test]
     fn the_promises_hold_whatever_happens(steps in prop::collection::vec(any_step(), 1..60)) {

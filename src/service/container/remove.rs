@@ -4,7 +4,7 @@
 use crate::{
     model::{Container, ContainerId, EngineId, Error, Kind, Removal, Result},
     policy::succession,
-    service::{Spindown, snapshot::Entry},
+    service::{Spindown, entry::Entry},
     step::{Step, passed},
 };
 

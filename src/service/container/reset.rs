@@ -6,7 +6,7 @@ use super::{Report, files::Keys, start::SSH_PATIENCE};
 use crate::{
     model::{Blueprint, EngineId, Error, Kind, Name, Result, Status, StoppedBy},
     policy::succession,
-    service::{Spindown, snapshot::Entry},
+    service::{Spindown, entry::Entry},
     step::{Step, passed},
 };
 

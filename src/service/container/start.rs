@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Report, remove::unless_removing, stop::missing};
 use crate::{
     model::{ContainerId, EngineId, Error, Kind, Port, Result, Status},
-    service::{Spindown, snapshot::Entry},
+    service::{Spindown, entry::Entry},
 };
 
 /// How long the answer to a create or a start may wait for the SSH server …

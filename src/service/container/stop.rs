@@ -4,7 +4,7 @@ use crate::{
     meter,
     model::{Container, ContainerId, Error, Name, Result, Status, Stop, StopOrder, StoppedBy},
     policy::retry,
-    service::{Spindown, snapshot::Trouble},
+    service::{Spindown, entry::Trouble},
     step::{Step, passed},
 };
 
