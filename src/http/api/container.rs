@@ -194,7 +194,7 @@ async fn extend(
     fields: Fields,
     spindown: &State<Arc<Spindown>>,
 ) -> Result<Json<ContainerView>, Problem> {
-    let by = extension(fields, spindown.settings().extend_most)?;
+    let by = extension(fields)?;
     let report = trace.follow(spindown.extend_container(name, by)).await?;
     Ok(Json(report.into()))
 }

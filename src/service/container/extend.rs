@@ -18,7 +18,9 @@ impl Spindown {
     pub async fn extend_container(&self, name: &str, by: Duration) -> Result<Report> {
         let most = self.settings.extend_most;
         if by > most {
-            return Err(Error::invalid(format!("by: at most {}", format_duration(most))));
+            let (most, by) = (format_duration(most), format_duration(by));
+            let message = format!("by: must be at most {most} (the server's idle.extend_most), not {by}");
+            return Err(Error::invalid(message));
         }
         let id = self.find(name)?;
         let _lock = self.locks.lock_in_time(&id).await?;

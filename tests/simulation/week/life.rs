@@ -356,7 +356,8 @@ impl Week {
         let (now, world, guest) = (self.now, &self.world, &mut self.guests[index]);
         let client = guest.client();
         let Some(probe) = &mut guest.probe else { return };
-        (probe.moved, probe.latest) = (now, now);
+        probe.moved = now;
+        probe.may_show(now);
         if !world.sim.is_frozen(&guest.engine_id) {
             world.eyes.moves(&guest.id, PORT, client);
             return;
@@ -387,7 +388,7 @@ impl Week {
         self.world.eyes.works(&guest.id, if probe.works.is_some() && !frozen { 800 } else { 0 });
         if probe.works.is_some() {
             // It is measured over a while.
-            probe.latest = now + 3 * SWEEP;
+            probe.may_show(now + 3 * SWEEP);
         }
         if sends && now >= probe.still_until {
             self.send(index);
@@ -412,7 +413,8 @@ impl Week {
                     self.tally.thaws += 1;
                     self.tally.false_sleeps += u64::from(now - since < FALSE);
                     self.world.eyes.reads(&guest.id);
-                    (probe.frozen, probe.waits, probe.latest) = (None, None, now);
+                    (probe.frozen, probe.waits) = (None, None);
+                    probe.may_show(now);
                     probe.works = probe.works.map(|(_, until)| (now, until));
                 }
                 // It went on down.
@@ -455,7 +457,7 @@ impl Week {
             self.tally.refused += u64::from(!taken);
             if let Some(probe) = &mut guest.probe {
                 if guest.connections > 0 {
-                    probe.latest = now;
+                    probe.may_show(now);
                     probe.reported = if taken { now } else { probe.reported };
                 }
             } else if guest.connections > 0 {

@@ -56,6 +56,13 @@ pub struct Probe {
     pub latest: Duration,
 }
 
+impl Probe {
+    /// Something may be taken for use at that time, and what may be so later stays that.
+    pub fn may_show(&mut self, at: Duration) {
+        self.latest = self.latest.max(at);
+    }
+}
+
 /// Since when the service can have missed nothing.
 #[derive(Clone, Copy, Default)]
 pub struct Sight {

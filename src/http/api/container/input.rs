@@ -6,7 +6,7 @@ use crate::{
     http::fields::{Fields, about},
     model::{
         DEFAULT, Error, Heeds, LogRange, MountPoint, Name, Result, Rungs, Status, Timeout, VolumeName, Volumes, Wake,
-        format_duration, parse_cpus, parse_duration, parse_memory,
+        parse_cpus, parse_duration, parse_memory,
     },
     service::{
         Spindown,
@@ -153,16 +153,12 @@ impl Patch {
 }
 
 /// For how much longer a container is to be kept up.
-pub(super) fn extension(mut fields: Fields, most: Duration) -> Result<Duration> {
+pub(super) fn extension(mut fields: Fields) -> Result<Duration> {
     let text = fields.scalar("by")?;
     fields.finish(&EXTEND)?;
     let text = text.ok_or_else(|| Error::invalid("by: is needed: seconds or a duration, 1h"))?;
     match about("by", parse_duration(&text))? {
         Duration::ZERO => Err(Error::invalid("by: must be at least 1 second")),
-        by if by > most => {
-            let (most, by) = (format_duration(most), format_duration(by));
-            Err(Error::invalid(format!("by: must be at most {most} (the server's idle.extend_most), not {by}")))
-        }
         by => Ok(by),
     }
 }

@@ -402,8 +402,7 @@ mod tests {
     fn what_is_documented_is_read_and_nothing_else() {
         hold_to::<NewContainer, _>(&[("image", json!("x"))], new_container);
         hold_to::<BulkAction, _>(&[("action", json!("stop")), ("label", json!("course"))], Bulk::read);
-        let most = std::time::Duration::from_secs(3_600);
-        hold_to::<Extension, _>(&[("by", json!(1))], |fields| extension(fields, most));
+        hold_to::<Extension, _>(&[("by", json!(1))], extension);
         // Something is to change, whatever the field says.
         hold_to::<ContainerChange, _>(&[("labels", json!({})), ("name", json!("ada"))], Patch::read);
     }
