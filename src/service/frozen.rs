@@ -24,6 +24,9 @@ const REMEMBERED: usize = 4_096;
 /// A connection that begins is another one from the same port if the last began longer ago.
 const BEGINS_WITHIN: Duration = Duration::from_secs(60);
 
+/// Said of a thaw that failed.
+const NOT_YET: &str = "a frozen container could not be let go on yet";
+
 /// Connections to containers, and when something was noted of each.
 type Remembered = HashMap<(ContainerId, SocketAddr), Moment>;
 
@@ -159,9 +162,14 @@ impl Spindown {
         }
     }
 
-    /// Lets it go on if it was frozen here: somebody wants something of it. The caller holds its lock.
-    pub(super) async fn thaw_if_frozen(&self, id: &ContainerId) -> Result<()> {
-        if self.snapshot.require(id)?.is_frozen_here() { self.thaw(id).await } else { Ok(()) }
+    /// Lets it go on if it was frozen here and is in use now; should that fail it is tried again. The caller holds its
+    /// lock.
+    pub(super) async fn thaw_if_frozen(&self, id: &ContainerId) {
+        if self.snapshot.get(id).is_some_and(|entry| entry.is_frozen_here())
+            && let Err(error) = self.thaw(id).await
+        {
+            tracing::warn!(container = %id, error = error.message(), "{NOT_YET}");
+        }
     }
 
     /// Takes in that something has come for a container. Whether that shows that somebody wants something of it is decided
@@ -219,7 +227,7 @@ impl Spindown {
             let outcome = spindown.thaw_for(&id, client, stopwatch).await;
             spindown.frozen.thawing.locked().remove(&id);
             if let Err(error) = outcome {
-                tracing::warn!(container = %id, error = error.message(), "a frozen container could not be let go on yet");
+                tracing::warn!(container = %id, error = error.message(), "{NOT_YET}");
             }
         });
     }

@@ -228,6 +228,18 @@ async fn a_thaw_that_fails_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_of_a_frozen_one_that_cannot_go_on_yet_is_made_and_said_to_be() {
+    let mut world = seeing().await;
+    let id = create(&world, "5h", &[("freeze_after", "10m")]).await;
+    world.pass(minutes(10) + SWEEP).await;
+    world.sim.fail_next(Call::Thaw, Error::new(Kind::Unavailable, "as arranged"));
+    let report = world.set_timeout(&id, "2h").await.unwrap();
+    assert_eq!((report.status, report.container.idle_timeout), (Status::Frozen, Timeout::parse("2h").unwrap()));
+    world.pass(BEAT).await;
+    assert_eq!(world.status(&id), Status::Running);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_ends_leaves_nothing_frozen_that_it_was_about_to_stop() {
     let mut world = seeing().await;
     let id = create(&world, "20m", &[("freeze_after", "10m")]).await;

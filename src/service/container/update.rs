@@ -37,7 +37,8 @@ impl Change {
 }
 
 impl Spindown {
-    /// Changes a container. An explicit request like this is a sign of use.
+    /// Changes a container. An explicit request like this is a sign of use, and has one go on that was frozen: at once, or
+    /// as soon as the engine can.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` if the name is in use or the engine has it no more; `Unavailable` without engine or store.
@@ -84,7 +85,8 @@ impl Spindown {
         if change.wake.is_some() {
             self.divert_or_later().await;
         }
-        self.thaw_if_frozen(&id).await?;
+        // It has been changed, whatever becomes of this.
+        self.thaw_if_frozen(&id).await;
         Ok(self.report(&self.snapshot.require(&id)?))
     }
 }
