@@ -334,7 +334,8 @@ impl Model {
         self.pass(longest + 4 * SWEEP).await;
         for guest in &self.guests {
             let Ok(report) = self.world.find(&guest.id) else { panic!("it is gone") };
-            let kept = report.container.kept_until.is_some_and(|at| at > self.world.now());
+            // Who has just been let go is taken down by the next sweep.
+            let kept = report.container.kept_until.is_some_and(|at| at + SWEEP + STOPPING > self.world.now());
             let up = guest.state.is_up() && guest.whose == Whose::Ours && !kept;
             assert!(!up || guest.idle.is_none(), "forgotten: {report:#?}");
         }

@@ -330,7 +330,9 @@ impl Model {
             Step::Freeze(_) => {
                 // It cannot report, and nobody is connected who would wait for it.
                 guest.present = false;
-                if world.service().freeze_container(id.as_str()).await.is_ok() {
+                // What is frozen stays so, and nobody has used it.
+                let frozen = world.status(id) == Status::Frozen;
+                if world.service().freeze_container(id.as_str()).await.is_ok() && !frozen {
                     guest.last_use = now;
                 }
             }
