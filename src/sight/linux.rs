@@ -11,13 +11,17 @@ mod watcher;
 
 use std::{
     io,
-    sync::mpsc::{SyncSender, sync_channel},
+    sync::mpsc::{SyncSender, TrySendError, sync_channel},
     thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::oneshot,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 
 use self::{
     cgroup::Hierarchies,
@@ -30,6 +34,10 @@ use crate::model::{ContainerId, Error, Look, Result, Target};
 
 /// How long one look may take, at however many.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// After how long a look answers with what it has seen so far: the rest of the time is for the container that it is at.
+const ENOUGH: Duration = Duration::from_secs(7);
+/// For how long what is kept open of a container stays so when it is not looked at.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many looks may wait for the one that is going on.
 const WAITING: usize = 64;
 
@@ -40,17 +48,51 @@ pub struct Linux {
     questions: Option<SyncSender<Question>>,
 }
 
+/// Why nobody answered.
+#[derive(Clone, Copy)]
+enum Silence {
+    /// There never was anybody.
+    Blind,
+    /// Too many have asked before.
+    Full,
+    /// The thread has ended.
+    Dead,
+    /// The answer did not come in time.
+    Late,
+}
+
+impl Silence {
+    fn error(self) -> Error {
+        Error::unavailable(match self {
+            Self::Blind => "containers cannot be looked into: the log tells why, from when Spindown started".to_owned(),
+            Self::Full => format!("more than {WAITING} looks into containers wait for one that takes long"),
+            Self::Dead => {
+                "who looks into containers has ended, for which the log has the reason: restart Spindown".to_owned()
+            }
+            Self::Late => format!("a look into containers did not end within {} s", DEADLINE.as_secs()),
+        })
+    }
+}
+
 impl Linux {
     /// Starts the thread that looks. Where it may not, this is not an error, but nothing [is seen](Sight::sees).
     ///
     /// # Errors
     /// `Unavailable` if the machine cannot start a thread, or tells nothing of itself.
     pub fn new() -> Result<Self> {
+        Self::with_patience(PATIENCE)
+    }
+
+    /// The same, with another time for which what is kept open of a container stays so when it is not looked at.
+    ///
+    /// # Errors
+    /// As [`Linux::new`].
+    pub fn with_patience(patience: Duration) -> Result<Self> {
         let hierarchies = Hierarchies::here().map_err(blind)?;
         let (questions, asked) = sync_channel(WAITING);
         let (told, tells) = sync_channel(1);
         let mounted = hierarchies.clone();
-        let work = move || match Watcher::new(mounted) {
+        let work = move || match Watcher::new(mounted, patience) {
             Ok(watcher) => {
                 drop(told.send(Ok(())));
                 watcher.run(&asked);
@@ -60,15 +102,20 @@ impl Linux {
         thread::Builder::new().name("sight".to_owned()).spawn(work).map_err(blind)?;
         let able = tells.recv().map_err(|error| blind(io::Error::other(error)))?;
         if let Err(error) = &able {
-            tracing::warn!(%error, "containers cannot be looked into: that takes root's rights on their machine");
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%error, cause, "containers cannot be looked into");
         }
         Ok(Self { hierarchies, questions: able.is_ok().then_some(questions) })
     }
 
-    async fn ask(&self, targets: Vec<Target>) -> Option<Looks> {
+    async fn ask(&self, targets: Vec<Target>) -> Result<Looks, Silence> {
         let (answer, answered) = oneshot::channel();
-        self.questions.as_ref()?.try_send(Question { targets, answer }).ok()?;
-        timeout(DEADLINE, answered).await.ok()?.ok()
+        let question = Question { targets, until: Instant::now() + ENOUGH, answer };
+        self.questions.as_ref().ok_or(Silence::Blind)?.try_send(question).map_err(|error| match error {
+            TrySendError::Full(_) => Silence::Full,
+            TrySendError::Disconnected(_) => Silence::Dead,
+        })?;
+        timeout(DEADLINE, answered).await.map_err(|_| Silence::Late)?.map_err(|_| Silence::Dead)
     }
 
     /// Does something with the process of a target that may take a while.
@@ -92,8 +139,8 @@ impl Sight for Linux {
     async fn look(&self, targets: Vec<Target>) -> Vec<(ContainerId, Result<Look>)> {
         let ids: Vec<ContainerId> = targets.iter().map(|target| target.id.clone()).collect();
         match self.ask(targets).await {
-            Some(looks) => looks,
-            None => ids.into_iter().map(|id| (id, Err(unseen(io::ErrorKind::TimedOut)))).collect(),
+            Ok(looks) => looks,
+            Err(silence) => ids.into_iter().map(|id| (id, Err(silence.error()))).collect(),
         }
     }
 

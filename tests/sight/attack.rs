@@ -1,6 +1,6 @@
 //! Whoever is root in a container does to his terminals what he can, before and after the first look.
 
-use std::path::Path;
+use std::{net::TcpStream, path::Path};
 
 use super::*;
 
@@ -65,4 +65,32 @@ async fn the_terminals_of_the_machine_itself_are_not_told() {
     let eyes = eyes();
     assert_eq!(look(&eyes, &sandbox.target()).await.terminals, []);
     assert_eq!(eyes.tell(&sandbox.target(), "hello").await.unwrap(), 0);
+}
+
+/// Many that call themselves sessions, and have a crowd of sockets each; 7001 takes connections.
+const CROWD: &str = r#"
+alarm 120; $SIG{CHLD} = 'IGNORE'; my @all;
+for (1..1000) { socket(my $s, AF_INET, SOCK_STREAM, 0) or last; push @all, $s }
+$0 = 'sshd: student@pts/0';
+for (1..900) { my $child = fork; last unless defined $child; if (!$child) { sleep 120; exit } }
+my $s = IO::Socket::INET->new(LocalPort => 7001, Listen => 99, ReuseAddr => 1) or die;
+while (my $c = $s->accept) { push @all, $c }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_pretends_to_have_logged_in_keeps_nobody_from_being_seen() {
+    let (crowd, other) = (Sandbox::perl(CROWD), Sandbox::ssh());
+    let (_a, _b): (TcpStream, TcpStream) = (crowd.connect(7001), other.connect(22));
+    let eyes = eyes();
+    let targets = vec![crowd.target(), other.target()];
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let looks = eyes.look(targets.clone()).await;
+        eprintln!("in {:?}: {:?}", begun.elapsed(), looks[0].1.as_ref().map(|look| look.connections.len()));
+        assert!(begun.elapsed() < SECOND * 3, "{:?}", begun.elapsed());
+        assert_eq!(looks[1].1.as_ref().unwrap().connections.len(), 1);
+        if let Err(error) = &looks[0].1 {
+            assert!(error.message().contains("who has logged in"), "{error}");
+        }
+    }
 }

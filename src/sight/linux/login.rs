@@ -1,6 +1,8 @@
 //! Who has logged in: the sessions of OpenSSH among the processes of a container, and the sockets that they hold.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, fs, io, path::Path};
+
+use tokio::time::Instant;
 
 /// What the processes of OpenSSH call themselves, before and since version 9.8.
 const TITLES: [&str; 2] = ["sshd: ", "sshd-session: "];
@@ -8,18 +10,38 @@ const TITLES: [&str; 2] = ["sshd: ", "sshd-session: "];
 const PROGRAM: &[u8] = b"sshd";
 /// What is read of a title.
 const TITLE: usize = 256;
+/// The most processes of one container whose files are looked through, and the most files of each. A process calls itself
+/// what it likes, and may have a million files; the lowest come first, and a session's connection is one of its first.
+const MOST_SESSIONS: usize = 512;
+const MOST_FILES: usize = 256;
 
 /// The sockets of sessions that have logged in, by what they are called in `/proc/<pid>/fd`.
-pub(super) fn sockets(processes: &[u32]) -> HashSet<u32> {
+///
+/// # Errors
+/// `TimedOut` if they are not all found by then.
+pub(super) fn sockets(processes: &[u32], until: Instant) -> io::Result<HashSet<u32>> {
+    sockets_below(Path::new("/proc"), processes, until)
+}
+
+fn sockets_below(root: &Path, processes: &[u32], until: Instant) -> io::Result<HashSet<u32>> {
     let mut found = HashSet::new();
+    let mut sessions = 0;
     for process in processes {
-        let folder = Path::new("/proc").join(process.to_string());
-        if title(&folder).is_some_and(|title| is_session(&title)) {
-            let files = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten();
-            found.extend(files.filter_map(|file| socket(fs::read_link(file.path()).ok()?.to_str()?)));
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let folder = root.join(process.to_string());
+        if !title(&folder).is_some_and(|title| is_session(&title)) {
+            continue;
+        }
+        let files = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten().take(MOST_FILES);
+        found.extend(files.filter_map(|file| socket(fs::read_link(file.path()).ok()?.to_str()?)));
+        sessions += 1;
+        if sessions == MOST_SESSIONS {
+            break;
         }
     }
-    found
+    Ok(found)
 }
 
 /// What a process calls itself; `None` if it has gone, or is none of OpenSSH's.
@@ -59,7 +81,46 @@ fn socket(link: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::fs::symlink, time::Duration};
+
     use super::*;
+
+    /// A folder like `/proc`, with processes from 1 on that look like sessions and have so many sockets each.
+    fn sessions(count: u32, files: u32) -> (tempfile::TempDir, Vec<u32>) {
+        let root = tempfile::tempdir().unwrap();
+        let processes: Vec<u32> = (1..=count).collect();
+        for process in &processes {
+            let folder = root.path().join(process.to_string());
+            fs::create_dir_all(folder.join("fd")).unwrap();
+            fs::write(folder.join("comm"), "sshd\n").unwrap();
+            fs::write(folder.join("cmdline"), "sshd: student@pts/0\0").unwrap();
+            for file in 0..files {
+                symlink(format!("socket:[{}]", process * 1_000 + file), folder.join("fd").join(file.to_string()))
+                    .unwrap();
+            }
+        }
+        (root, processes)
+    }
+
+    #[test]
+    fn whoever_pretends_to_be_a_crowd_is_not_looked_through_for_ever() {
+        let later = || Instant::now() + Duration::from_secs(60);
+        for (count, files, expected) in
+            [(3, 4, 12), (1, 300, MOST_FILES), (600, 1, MOST_SESSIONS), (2, 300, 2 * MOST_FILES)]
+        {
+            let (root, processes) = sessions(count, files);
+            let found = sockets_below(root.path(), &processes, later()).unwrap();
+            assert_eq!(found.len(), expected, "{count} with {files} each");
+        }
+    }
+
+    #[test]
+    fn a_search_ends_when_its_time_is_over() {
+        let (root, processes) = sessions(2, 2);
+        let late = sockets_below(root.path(), &processes, Instant::now()).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(sockets_below(root.path(), &[], Instant::now()).unwrap().is_empty());
+    }
 
     #[test]
     fn a_session_is_told_from_what_has_not_logged_in() {

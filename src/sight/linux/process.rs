@@ -30,16 +30,17 @@ impl Process {
     /// The process of the target.
     ///
     /// # Errors
-    /// `NotFound` if it is not there, or not of this container.
+    /// `NotFound` if it is not there, or not of this container; `Unavailable` if that cannot be told.
     pub(super) fn find(target: &Target, hierarchies: &Hierarchies) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(CWD, format!("/proc/{}", target.pid), flags, Mode::empty()).map_err(unseen)?;
+        let folder = openat(CWD, format!("/proc/{}", target.pid), flags, Mode::empty()).map_err(missing)?;
         let number = i32::try_from(target.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
-        let life = Life(pidfd_open(number, PidfdFlags::empty()).map_err(unseen)?);
+        let life = Life(pidfd_open(number, PidfdFlags::empty()).map_err(missing)?);
         // The folder is of one process for ever. That it can be read from now means that it was that process all along.
-        let list = openat(&folder, c"cgroup", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(unseen)?;
+        let list = openat(&folder, c"cgroup", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let list = list.map_err(|error| life.lost(error))?;
         let mut text = vec![0; LIST];
-        let length = read(&list, &mut text[..]).map_err(unseen)?;
+        let length = read(&list, &mut text[..]).map_err(|error| life.lost(error))?;
         let cgroup = hierarchies.find(&String::from_utf8_lossy(&text[..length]), &target.engine_id).ok_or_else(gone)?;
         Ok(Self { number: target.pid, folder, life, cgroup })
     }
@@ -59,6 +60,11 @@ impl Process {
         self.life.is_there()
     }
 
+    /// Why something of it could not be read.
+    pub(super) fn lost(&self, cause: impl Into<std::io::Error>) -> Error {
+        self.life.lost(cause)
+    }
+
     /// The cgroup of its container.
     pub(super) fn cgroup(&self) -> &Cgroup {
         &self.cgroup
@@ -76,6 +82,13 @@ impl Life {
         let mut ended = [PollFd::new(&self.0, PollFlags::IN)];
         poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
     }
+
+    /// Why something of the process could not be read: because it has ended meanwhile, or for another reason. What the
+    /// kernel says does not tell that: "no such thing" is also its answer where it lacks a part.
+    pub(super) fn lost(&self, cause: impl Into<std::io::Error>) -> Error {
+        let cause = cause.into();
+        if self.is_there() { unseen(cause) } else { gone().caused_by(cause) }
+    }
 }
 
 /// Nobody is there, or somebody else.
@@ -83,12 +96,15 @@ pub(super) fn gone() -> Error {
     Error::not_found("the container is not there any more")
 }
 
-/// It cannot be looked at: it may have just gone.
+/// It cannot be looked at.
 pub(super) fn unseen(cause: impl Into<std::io::Error>) -> Error {
-    let cause = cause.into();
-    let code = cause.raw_os_error();
-    if [Errno::NOENT, Errno::SRCH, Errno::NODEV].iter().any(|errno| code == Some(errno.raw_os_error())) {
-        return gone().caused_by(cause);
+    Error::unavailable("the container cannot be looked at").caused_by(cause.into())
+}
+
+/// The process of that number could not be taken hold of.
+fn missing(cause: Errno) -> Error {
+    match cause {
+        Errno::NOENT | Errno::SRCH => gone().caused_by(std::io::Error::from(cause)),
+        _ => unseen(cause),
     }
-    Error::unavailable("the container cannot be looked at").caused_by(cause)
 }

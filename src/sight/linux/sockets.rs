@@ -15,6 +15,7 @@ use super::{
     diag::{self, DATAGRAM, Name, Progress, Socket},
     process::Process,
 };
+use crate::model::Error;
 
 /// How long the kernel may take for one part of an answer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -44,9 +45,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// The sockets of the namespace that this thread is in, which is that of the process.
     pub(super) fn of(process: &Process) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC;
-        let netlink = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
-        sockopt::set_socket_timeout(&netlink, Timeout::Recv, Some(DEADLINE))?;
+        let netlink = netlink()?;
         let count = openat(process.folder(), c"net/snmp", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
         let relied_on = process.number() % RELIED_ON;
         Ok(Self { netlink, count, known: Vec::new(), relied_on, period: RELIED_ON + relied_on, number: 0 })
@@ -126,6 +125,40 @@ impl Sockets {
     }
 }
 
+/// Asks once, in the namespace that this thread is in; answers what the kernel lacks. Any other failure may be different
+/// the next time.
+pub(super) fn lacking(buffer: &mut [u8; DATAGRAM]) -> Option<Error> {
+    let asked = netlink().and_then(|netlink| {
+        let mut sockets = Sockets { netlink, count: None, known: Vec::new(), relied_on: 0, period: 0, number: 0 };
+        sockets.walk(buffer, &mut Vec::new())
+    });
+    asked.err().filter(is_lacking).map(untold)
+}
+
+/// What it means that the kernel does not answer.
+pub(super) fn untold(cause: io::Error) -> Error {
+    let message = if is_lacking(&cause) {
+        "the kernel does not tell which connections are open: it needs inet_diag and tcp_diag (modprobe tcp_diag)"
+    } else {
+        "the kernel does not tell which connections of the container are open"
+    };
+    Error::unavailable(message).caused_by(cause)
+}
+
+/// Whether the kernel has nobody to answer.
+fn is_lacking(cause: &io::Error) -> bool {
+    let answers = [Errno::NOENT, Errno::OPNOTSUPP, Errno::PROTONOSUPPORT];
+    answers.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The way to ask.
+fn netlink() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let netlink = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
+    sockopt::set_socket_timeout(&netlink, Timeout::Recv, Some(DEADLINE))?;
+    Ok(netlink)
+}
+
 /// How many connections there are, by `/proc/<pid>/net/snmp`: a line of names, and one of figures. The name stands for
 /// those in the states ESTABLISHED and CLOSE_WAIT, in IPv4 and IPv6.
 fn connections_in(snmp: &[u8]) -> Option<usize> {
@@ -138,6 +171,22 @@ fn connections_in(snmp: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Kind;
+
+    #[test]
+    fn a_kernel_that_has_nobody_to_answer_is_no_container_that_has_gone() {
+        for (errno, lacking) in [
+            (Errno::NOENT, true),
+            (Errno::OPNOTSUPP, true),
+            (Errno::PROTONOSUPPORT, true),
+            (Errno::BUSY, false),
+            (Errno::AGAIN, false),
+        ] {
+            let error = untold(errno.into());
+            assert_eq!((error.kind(), error.message().contains("modprobe")), (Kind::Unavailable, lacking), "{errno}");
+        }
+        assert!(lacking(&mut [0; DATAGRAM]).is_none(), "this one answers");
+    }
 
     #[test]
     fn connections_are_counted_by_name() {
