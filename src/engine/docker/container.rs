@@ -108,12 +108,14 @@ pub(super) async fn thaw(docker: &Docker, id: &EngineId) -> Result<()> {
 }
 
 /// The outcome, unless it is a failure only because the container is in that state already: the engine's answer does not
-/// tell that from "it is down".
+/// tell that from "it is down", nor from "it cannot be done".
 async fn unless_already(docker: &Docker, id: &EngineId, wanted: EngineState, outcome: Result<()>) -> Result<()> {
     match outcome {
         Err(error) if matches!(error.kind(), Kind::Internal | Kind::Conflict) => {
             match docker.inspect(id).await?.state {
                 state if state == wanted => Ok(()),
+                // It is up, so that is not why.
+                state if state.is_up() => Err(error),
                 _ => Err(Error::conflict("the container is not running").caused_by(error)),
             }
         }

@@ -8,7 +8,7 @@ use spindown::{
         Engine, Happening,
         docker::{Deadlines, Docker},
     },
-    model::{Blueprint, EngineId, EngineState, ImageReference, Kind, Limits, Port, Protocol},
+    model::{Blueprint, ContainerId, EngineId, EngineState, ImageReference, Kind, Limits, Port, Protocol},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -302,6 +302,44 @@ async fn an_engine_that_hangs_is_unavailable_within_the_deadline() {
         let many = futures::future::join_all((0..200).map(|_| docker.ping()));
         let outcomes = tokio::time::timeout(Duration::from_secs(3), many).await.unwrap();
         assert!(outcomes.iter().all(Result::is_err));
+    }
+}
+
+/// What an engine shows of a container in this state.
+fn inspection(id: &EngineId, state: &str) -> String {
+    let labels = serde_json::json!({"spindown.managed": "none", "spindown.id": ContainerId::from_bits(1).as_str()});
+    let state = serde_json::json!({"Status": state});
+    let (id, created) = (id.as_str(), "2026-01-01T00:00:00Z");
+    serde_json::json!({"Id": id, "Created": created, "State": state, "Config": {"Labels": labels}}).to_string()
+}
+
+/// Why a container is not frozen is told: that it is down, or what the engine failed at.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_cannot_freeze_is_not_taken_for_a_container_that_is_down() {
+    for (state, expected) in [("running", Kind::Internal), ("exited", Kind::Conflict)] {
+        let id = EngineId::parse(&"5a".repeat(32)).unwrap();
+        let shown = inspection(&id, state);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).await.unwrap_or(0);
+                let (status, body) = if request[..length].starts_with(b"POST") {
+                    ("500 Internal Server Error", r#"{"message":"cannot freeze: device or resource busy"}"#)
+                } else {
+                    ("200 OK", &*shown)
+                };
+                let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
+                let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let docker = Docker::connect(&format!("tcp://{address}"), "none").unwrap();
+        let error = docker.freeze(&id).await.unwrap_err();
+        assert_eq!(error.kind(), expected, "{state}: {error:?}");
+        assert_eq!(error.message().contains("not running"), state == "exited", "{state}: {error:?}");
     }
 }
 
