@@ -20,8 +20,9 @@ pub trait Sight: Send + Sync {
     /// once goes without.
     async fn tell(&self, target: &Target, line: &str) -> Result<usize>;
 
-    /// Gives the memory of a container that is frozen back to the host as far as the kernel can; answers how many bytes
-    /// that were, `None` where the kernel has no way.
+    /// Gives the memory of a container that is frozen back to the host, as far as the kernel can and as long as it stays
+    /// frozen; answers how many bytes that were, `None` where the kernel has no way. One container at a time, so this may
+    /// take long.
     async fn reclaim(&self, target: &Target) -> Result<Option<u64>>;
 }
 

@@ -11,14 +11,17 @@ mod watcher;
 
 use std::{
     io,
-    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
     thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::{
-    sync::oneshot,
+    sync::{Mutex, oneshot},
     task::spawn_blocking,
     time::{Instant, timeout},
 };
@@ -46,6 +49,8 @@ pub struct Linux {
     hierarchies: Hierarchies,
     /// The way to the thread that looks, if it can.
     questions: Option<SyncSender<Question>>,
+    /// Whose memory is reclaimed: one container's at a time, for that keeps a processor and a disk busy.
+    reclaims: Arc<Mutex<()>>,
 }
 
 /// Why nobody answered.
@@ -105,7 +110,7 @@ impl Linux {
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(%error, cause, "containers cannot be looked into");
         }
-        Ok(Self { hierarchies, questions: able.is_ok().then_some(questions) })
+        Ok(Self { hierarchies, questions: able.is_ok().then_some(questions), reclaims: Arc::default() })
     }
 
     async fn ask(&self, targets: Vec<Target>) -> Result<Looks, Silence> {
@@ -158,7 +163,13 @@ impl Sight for Linux {
     }
 
     async fn reclaim(&self, target: &Target) -> Result<Option<u64>> {
-        self.with(target, |process| process.cgroup().reclaim().map_err(unseen)).await
+        let turn = Arc::clone(&self.reclaims).lock_owned().await;
+        let reclaimed = self.with(target, move |process| {
+            // Also when nobody waits for it any more.
+            let _turn = turn;
+            process.cgroup().reclaim().map_err(|cause| process.lost(cause))
+        });
+        reclaimed.await
     }
 }
 

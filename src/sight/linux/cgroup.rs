@@ -20,6 +20,9 @@ use crate::model::EngineId;
 /// The most processes of one container that are looked at, and the most cgroups below its own.
 const MOST_PROCESSES: usize = 8_192;
 const MOST_FOLDERS: usize = 1_024;
+/// How much memory the kernel is asked to take at once: after each piece it is seen whether the container is still frozen,
+/// for whoever has it go on needs it.
+const PIECE: u64 = 64 << 20;
 
 /// Where cgroups are mounted on this machine.
 #[derive(Clone, Debug, Default)]
@@ -166,20 +169,30 @@ impl Cgroup {
         found
     }
 
-    /// Asks the kernel to take all of its memory that it can do without for now; answers how much less it has then.
-    /// `None` where the kernel has no way. This takes its time.
+    /// Asks the kernel to take all of its memory that it can do without for now, piece by piece as long as it is frozen;
+    /// answers how much less it has then. `None` where the kernel has no way. This takes its time.
     pub(super) fn reclaim(&self) -> io::Result<Option<u64>> {
         let Some(folder) = &self.unified else { return Ok(None) };
         let (Some(before), Some(way)) = (memory_of(folder)?, open(folder, "memory.reclaim", OFlags::WRONLY)?) else {
             return Ok(None);
         };
-        match write(&way, before.to_string().as_bytes()) {
-            // There is less to take than it has, as is to be expected.
-            Ok(_) | Err(Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
+        let mut left = before;
+        while left > 0 && is_frozen(folder) {
+            let piece = left.min(PIECE);
+            match write(&way, piece.to_string().as_bytes()) {
+                Ok(_) => left -= piece,
+                // There is less to take than it has, as is to be expected.
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(memory_of(folder)?.map(|after| before.saturating_sub(after)))
     }
+}
+
+/// Whether it is to stand still: it shows there at once when somebody has it go on.
+fn is_frozen(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
 fn memory_of(folder: &Path) -> io::Result<Option<u64>> {
@@ -374,9 +387,42 @@ mod tests {
         assert_eq!(cgroup.reclaim().unwrap(), None);
         fs::write(folder.join("memory.current"), "4096\n").unwrap();
         assert_eq!(cgroup.reclaim().unwrap(), None);
-        fs::write(folder.join("memory.reclaim"), "").unwrap();
-        assert_eq!(cgroup.reclaim().unwrap(), Some(0));
-        assert_eq!(fs::read_to_string(folder.join("memory.reclaim")).unwrap(), "4096");
+        let asked = || fs::read_to_string(folder.join("memory.reclaim")).unwrap();
+        for (frozen, memory, expected) in [
+            (None, 4_096, ""),
+            (Some("0\n"), 4_096, ""),
+            (Some("1\n"), 4_096, "4096"),
+            // The last piece is what is left. A file keeps all that is written to it one after the other.
+            (Some("1\n"), 2 * PIECE + 7, "67108864671088647"),
+        ] {
+            fs::write(folder.join("memory.reclaim"), "").unwrap();
+            fs::write(folder.join("memory.current"), format!("{memory}\n")).unwrap();
+            if let Some(frozen) = frozen {
+                fs::write(folder.join("cgroup.freeze"), frozen).unwrap();
+            }
+            assert_eq!(cgroup.reclaim().unwrap(), Some(0));
+            assert_eq!(asked(), expected, "{frozen:?} {memory}");
+        }
         assert_eq!(Cgroup::default().reclaim().unwrap(), None);
+    }
+
+    #[test]
+    fn whoever_goes_on_keeps_what_memory_he_still_has() {
+        let (_root, folder, cgroup) = tree();
+        fs::write(folder.join("memory.current"), (1_000_000 * PIECE).to_string()).unwrap();
+        fs::write(folder.join("cgroup.freeze"), "1\n").unwrap();
+        let way = folder.join("memory.reclaim");
+        rustix::fs::mkfifoat(CWD, &way, Mode::RUSR | Mode::WUSR).unwrap();
+        let reclaim = std::thread::spawn(move || cgroup.reclaim().unwrap());
+        // It writes into a pipe, which has no room for all of them, until it is let go on.
+        let mut file = fs::File::open(way).unwrap();
+        let mut piece = [0; 8];
+        std::io::Read::read_exact(&mut file, &mut piece).unwrap();
+        assert_eq!(&piece, b"67108864");
+        fs::write(folder.join("cgroup.freeze"), "0\n").unwrap();
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut file, &mut rest).unwrap();
+        assert_eq!(reclaim.join().unwrap(), Some(0));
+        assert!(rest.len() < 999_999 * 8, "{} pieces after the first", rest.len() / 8);
     }
 }
