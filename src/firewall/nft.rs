@@ -4,8 +4,9 @@
 use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{StreamExt, stream::BoxStream};
 use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Firewall, nflog, obstacle,
@@ -20,6 +21,9 @@ const FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
 /// What comes of a log that is missing.
 const MUTE: &str = "nobody tells what comes for a frozen container";
+/// Where packets cannot be logged, every so many times that somebody wants to hear of them it is tried again: the kernel's
+/// module may have been installed. Whoever wants to hear asks once a second.
+const TRIED_AGAIN: u32 = 30;
 
 /// The kernel's firewall, as far as it is ours.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub struct Nft {
 struct Known {
     /// What is possible here, as far as it has been tried.
     able: Able,
+    /// How often it was asked for a log in vain.
+    deaf: u32,
+    /// Cancelled when the log is given up: what is open of it would stay open, and silent.
+    logged: CancellationToken,
     /// What was applied, and how the kernel showed it right after: `nft` writes things in its own way, so only its own
     /// listings can be compared.
     applied: Option<(String, String)>,
@@ -56,8 +64,15 @@ impl Nft {
     /// The firewall of these rules. Nothing is applied yet. `Invalid` if they cannot be written down.
     pub fn new(rules: Rules) -> Result<Self> {
         rules.check()?;
-        let known = Mutex::new(Known { able: Able::ALL, applied: None, sets: Sets::default(), unsure: false });
-        Ok(Self { rules, program: PathBuf::from("nft"), known })
+        let known = Known {
+            able: Able::ALL,
+            deaf: 0,
+            logged: CancellationToken::new(),
+            applied: None,
+            sets: Sets::default(),
+            unsure: false,
+        };
+        Ok(Self { rules, program: PathBuf::from("nft"), known: Mutex::new(known) })
     }
 
     /// Calls this program instead of the `nft` that is found.
@@ -93,10 +108,30 @@ impl Nft {
             }
             if able.log != known.able.log {
                 tracing::warn!("the kernel or nft cannot log packets: {MUTE}");
+                std::mem::take(&mut known.logged).cancel();
             }
             known.able = able;
             break;
         }
+        self.note(known, uplinks).await
+    }
+
+    /// Applies the rules with the log, if that is possible by now; else nothing is changed.
+    async fn log_again(&self, known: &mut Known) -> Result<()> {
+        let (able, uplinks) = (Able { log: true, ..known.able }, uplinks());
+        match self.call(&self.rules.text(&uplinks, able, &known.sets)).await {
+            Ok(_) => {}
+            Err(Failure::Refused(_)) => return Ok(()),
+            Err(Failure::Broken(error)) => return Err(error),
+        }
+        tracing::info!("packets are logged: what comes for a frozen container is told from now on");
+        known.able = able;
+        known.applied = None;
+        self.note(known, &uplinks).await
+    }
+
+    /// Notes how the rules look that were just applied.
+    async fn note(&self, known: &mut Known, uplinks: &[String]) -> Result<()> {
         let text = self.rules.text(uplinks, known.able, &Sets::default());
         let listing = self.listing().await.map_err(Failure::into_error)?;
         // Somebody may have been there between the two calls: what he left must not be taken for ours.
@@ -249,11 +284,24 @@ impl Firewall for Nft {
         let Some(door) = self.rules.door else {
             return Err(Error::unavailable(format!("there is no door: {MUTE}")));
         };
-        if !self.known.lock().await.able.log {
-            let message = format!("the kernel or nft cannot log packets to a group (nfnetlink_log): {MUTE}");
-            return Err(Error::unavailable(message));
-        }
-        nflog::listen(door.port).await
+        let logged = {
+            let mut known = self.known.lock().await;
+            if !known.able.log {
+                known.deaf = known.deaf.wrapping_add(1);
+                if known.deaf.is_multiple_of(TRIED_AGAIN) {
+                    self.log_again(&mut known).await?;
+                }
+            }
+            if !known.able.log {
+                let message = format!(
+                    "the kernel or nft cannot log packets to a group, which needs nfnetlink_log (modprobe \
+                     nfnetlink_log; it is tried again every half minute): {MUTE}"
+                );
+                return Err(Error::unavailable(message));
+            }
+            known.logged.clone()
+        };
+        Ok(nflog::listen(door.port).await?.take_until(logged.cancelled_owned()).boxed())
     }
 
     async fn remove(&self) -> Result<()> {

@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -468,17 +469,66 @@ async fn what_is_lost_ends_nothing() {
     assert_eq!(ear.next().await.unwrap().client.port(), socket.local_addr().unwrap().port());
 }
 
+/// An `nft` that cannot log as long as there is a file beside it with that name, `mute`.
+fn old_nft(folder: &Path) -> PathBuf {
+    let path = folder.join("old");
+    let mute = folder.join("mute");
+    let script = format!(
+        "text=$(cat)\n\
+         case \"$text\" in *'log group'*) if [ -e '{}' ]; then echo 'no such thing' >&2; exit 1; fi;; esac\n\
+         printf '%s\\n' \"$text\" | exec nft \"$@\"",
+        mute.display()
+    );
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    fs::write(mute, "").unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_log_that_comes_late_is_heard_and_one_that_is_lost_ends() {
+    let yard = Yard::new();
+    let folder = tempfile::tempdir().unwrap();
+    let nft = Nft::new(yard.rules()).unwrap().with_program(old_nft(folder.path()));
+    let mute = folder.path().join("mute");
+    nft.ensure().await.unwrap();
+    nft.watch(&just(yard.a.ip)).await.unwrap();
+    // As often as it is tried again, and more: it stays as it is.
+    for _ in 0..40 {
+        assert!(nft.knocks().await.is_err());
+    }
+    assert!(!nft.ensure().await.unwrap());
+
+    // It is there, and does not go unnoticed for longer than half a minute of asking once a second.
+    fs::remove_file(&mute).unwrap();
+    let mut asked = 0;
+    let mut ear = loop {
+        match nft.knocks().await {
+            Ok(knocks) => break Ear(knocks),
+            Err(error) => assert_eq!(error.kind(), Kind::Unavailable),
+        }
+        asked += 1;
+        assert!(asked < 30);
+    };
+    assert!(!nft.ensure().await.unwrap());
+    assert_open(&host(), &[format!("tcp {} 22", yard.a.ip)]);
+    assert!(ear.next().await.is_some());
+    ear.rest().await;
+
+    // It is gone again, and the rules have to be put back: nobody goes on listening to nothing.
+    fs::write(&mute, "").unwrap();
+    run(&["nft", &format!("delete table inet {}", yard.block.instance())]);
+    assert!(nft.ensure().await.unwrap());
+    assert_eq!(timeout(SOON, ear.0.next()).await, Ok(None), "it does not end");
+    assert!(nft.knocks().await.is_err());
+}
+
 #[tokio::test]
 async fn where_nothing_can_be_logged_all_else_is_in_place() {
     let yard = Yard::new();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("old");
-    let script = "text=$(cat)\ncase \"$text\" in *'log group'*) echo 'no such thing' >&2; exit 1;; esac\n\
-                  printf '%s\\n' \"$text\" | exec nft \"$@\"";
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     let rules = || yard.rules();
-    let nft = Nft::new(rules()).unwrap().with_program(&path);
+    let nft = Nft::new(rules()).unwrap().with_program(old_nft(folder.path()));
     assert!(nft.ensure().await.unwrap());
     nft.watch(&just(yard.a.ip)).await.unwrap();
     nft.divert(&BTreeSet::from([yard.b.port])).await.unwrap();
