@@ -217,6 +217,8 @@ async fn what_brings_nothing_is_not_told() {
             assert_eq!(logged(), none, "{order}");
             eprintln!("{order}: {passed} packets went by untold");
         };
+        // What the client answers when the container's kernel asks whether he is there, and when he asks.
+        quiet(&mut ear, "read 0", 3000, 2).await;
         quiet(&mut ear, "alive", 3000, 2).await;
         quiet(&mut ear, "end", 0, 1).await;
         let mut client = Client::tcp(&from, to, port);

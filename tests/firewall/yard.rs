@@ -41,6 +41,8 @@ for (@ARGV) {
         my $s = IO::Socket::INET->new(@at, Listen => 256, ReuseAddr => 1) or die "tcp $port: $!";
         while (1) {
             my $c = $s->accept or next;
+            # The kernel asks after a second of silence whether the client is there, and then each second.
+            setsockopt($c, SOL_SOCKET, SO_KEEPALIVE, 1); setsockopt($c, 6, $_, 1) for 4, 5;
             if (!fork) { alarm 60; syswrite $c, "hello\n"; while (sysread $c, my $b, 65536) { syswrite $c, $b } exit }
             close $c;
         }

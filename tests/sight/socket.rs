@@ -175,3 +175,42 @@ async fn whoever_comes_as_another_goes_is_seen_at_the_next_look() {
     }
     assert!(clients.len() > 34, "{}", clients.len());
 }
+
+/// Takes connections on 7005 and has the kernel ask each second whether the other end is there.
+const ANXIOUS: &str = r#"
+alarm 60; $SIG{CHLD} = 'IGNORE';
+my $s = IO::Socket::INET->new(LocalPort => 7005, Listen => 9, ReuseAddr => 1) or die;
+while (my $c = $s->accept) {
+    setsockopt($c, SOL_SOCKET, SO_KEEPALIVE, 1); setsockopt($c, 6, $_, 1) for 4, 5;
+    next if fork;
+    sleep 60;
+}
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_merely_keeps_a_connection_alive_moves_no_data() {
+    let (sandbox, eyes) = (Sandbox::perl(ANXIOUS), eyes());
+    let (asked, asks) = (sandbox.connect(7005), sandbox.connect(7005));
+    rustix::net::sockopt::set_socket_keepalive(&asks, true).unwrap();
+    rustix::net::sockopt::set_tcp_keepidle(&asks, SECOND).unwrap();
+    rustix::net::sockopt::set_tcp_keepintvl(&asks, SECOND).unwrap();
+    let probes = || -> u32 {
+        let script = r#"awk '/^TcpExt:/ { if (!n) n = split($0, name); else for (i = 2; i <= n; i++)
+            if (name[i] == "TCPKeepAlive") print $i }' /proc/net/netstat"#;
+        sandbox.exec(script).parse().unwrap()
+    };
+    let (target, before) = (sandbox.target(), probes());
+    for frozen in [false, true] {
+        if frozen {
+            run("docker", &["pause", &sandbox.name]);
+        }
+        let (begun, least) = (Instant::now(), look(&eyes, &target).await.connections[0].quiet);
+        let seen = look_until(&eyes, &target, "the time", |_| begun.elapsed() > SECOND * 3).await;
+        for client in [&asked, &asks] {
+            let his = seen.connections.iter().find(|c| c.client == client.local_addr().unwrap()).unwrap();
+            assert!(his.quiet + SECOND / 2 > least + SECOND * 3 && his.unread == 0, "frozen: {frozen}, {his:?}");
+        }
+    }
+    run("docker", &["unpause", &sandbox.name]);
+    assert!(probes() >= before + 4, "nobody asked: {} after {before}", probes());
+}

@@ -17,6 +17,17 @@ use crate::model::{Blueprint, Port};
 const DROPPED: [&str; 2] = ["NET_RAW", "MKNOD"];
 /// The log is kept in two files, so that when one is full the newest half of the output is still there.
 pub(super) const LOG_FILES: u64 = 2;
+/// When the kernel asks whether the other end of a connection is still there, how often then, and after how many questions
+/// without an answer the connection ends, for those that ask for that, as sshd does by itself (`TCPKeepAlive`). Linux would
+/// wait for two hours (`tcp_keepalive_time` in the kernel's `networking/ip-sysctl`): much is between a client and a
+/// container that has forgotten a silent connection by then (Azure's gateways after four minutes, AWS's after 350 seconds),
+/// and who has vanished would be taken to be there. The questions carry no data, so they are neither use nor a knock; the
+/// kernel asks and answers for a frozen container, too.
+const ALIVE: [(&str, &str); 3] = [
+    ("net.ipv4.tcp_keepalive_time", "60"),
+    ("net.ipv4.tcp_keepalive_intvl", "60"),
+    ("net.ipv4.tcp_keepalive_probes", "3"),
+];
 /// Digits of Spindown's id in a host name.
 const SHORT_ID: usize = 12;
 
@@ -58,6 +69,7 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
         init: Some(true),
         privileged: Some(false),
         mounts: volume::mounts(&blueprint.volumes),
+        sysctls: Some(ALIVE.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
         cap_drop: Some(DROPPED.map(str::to_owned).to_vec()),
         // Who is up is Spindown's to decide.
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),

@@ -57,6 +57,9 @@ async fn limits_are_in_place() {
         shown(&id, "{{.HostConfig.LogConfig.Type}} {{json .HostConfig.LogConfig.Config}}"),
         r#"json-file {"max-file":"2","max-size":"2048"}"#
     );
+    // How soon the kernel asks after the other end of a connection.
+    let alive = inside(&id, "cd /proc/sys/net/ipv4; cat tcp_keepalive_time tcp_keepalive_intvl tcp_keepalive_probes");
+    assert_eq!(alive.split_whitespace().collect::<Vec<_>>(), ["60", "60", "3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
