@@ -1,8 +1,8 @@
 //! Spindown hands out sandbox containers, watches who uses them and puts the idle ones to sleep.
 //!
-//! The map: [`model`] has the nouns and [`policy`] the decisions, both pure. [`engine`], [`store`] and [`firewall`] are
-//! what is asked of the outside, with their adapters; [`carrier`] is a process of its own. [`service`] brings them
-//! together, one noun a file; [`reconcile`] calls it on timers and signals, [`http`] for whoever calls, [`wake`] for
+//! The map: [`model`] has the nouns and [`policy`] the decisions, both pure. [`engine`], [`store`], [`firewall`] and
+//! [`sight`] are what is asked of the outside, with their adapters; [`carrier`] is a process of its own. [`service`] brings
+//! them together, one noun a file; [`reconcile`] calls it on timers and signals, [`http`] for whoever calls, [`wake`] for
 //! whoever connects. This file assembles a [`Server`] from adapters.
 
 pub mod carrier;
@@ -111,7 +111,7 @@ impl Server {
             let door = Door::open(port, Arc::clone(&spindown), carrier)?;
             workers.push(tokio::spawn(door.run()));
             workers.push(tokio::spawn(wake::keep(Arc::clone(&spindown))));
-            workers.push(tokio::spawn(wake::listen(Arc::clone(&spindown))));
+            workers.push(tokio::spawn(wake::hear_knocks(Arc::clone(&spindown))));
         }
         let scheduler = reconcile::idle::start(Arc::clone(&spindown)).await?;
         Ok(Self { spindown, api, scheduler, workers })

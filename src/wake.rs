@@ -12,4 +12,4 @@ mod ready;
 mod reserve;
 
 pub use keep::keep;
-pub use knock::listen;
+pub use knock::hear_knocks;

@@ -13,8 +13,8 @@
 //! `asleep` to the door's port, before the engine's own rules for published ports are asked; `door` lets nobody connect
 //! to that port by itself. What comes from a container is never sent there.
 //!
-//! With a door there are also `to_frozen` and `knock`: what goes to an address in the set `frozen` and carries something
-//! is logged to a group that `nflog` listens to. The kernel drops it if nobody does. They judge nothing.
+//! With a door there are also `to_frozen` and `knock`: what goes to an address in the set `frozen` and begins a connection
+//! or carries something is logged to a group that `nflog` listens to. The kernel drops it if nobody does. They judge nothing.
 
 use std::{
     collections::BTreeSet,

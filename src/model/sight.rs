@@ -1,9 +1,6 @@
 //! What the server sees of a container that is up by looking into it from outside, at one time.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use super::{ContainerId, EngineId};
 
@@ -59,18 +56,4 @@ pub struct Terminal {
     pub number: u32,
     /// For how long nothing has been typed that was read.
     pub quiet: Duration,
-}
-
-/// Something that came for a container through the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knock {
-    /// Who sent it.
-    pub client: SocketAddr,
-    /// The container's address.
-    pub address: Ipv4Addr,
-    /// The container's port.
-    pub port: u16,
-    /// Whether it carries data: the first bytes of a client, keys that were typed, a datagram. Otherwise it begins a
-    /// connection.
-    pub data: bool,
 }

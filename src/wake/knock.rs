@@ -10,7 +10,7 @@ use crate::{model::Result, service::Spindown};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the server ends.
-pub async fn listen(spindown: Arc<Spindown>) {
+pub async fn hear_knocks(spindown: Arc<Spindown>) {
     loop {
         let outcome = tokio::select! {
             outcome = follow(&spindown) => outcome,

@@ -147,7 +147,7 @@ impl World {
             clock.clone(),
         );
         let follower = tokio::spawn(reconcile::drift::run(Arc::clone(&spindown), None));
-        let listener = tokio::spawn(wake::listen(Arc::clone(&spindown)));
+        let listener = tokio::spawn(wake::hear_knocks(Arc::clone(&spindown)));
         Life { spindown, clock, follower, listener, killed }
     }
 
