@@ -407,7 +407,53 @@ mod tests {
         assert!(faults[0].message().starts_with("the label spindown.freeze_after: "), "{faults:?}");
     }
 
+    /// Timetables whose texts are about as long as may be, about as many as may be, however they are put together.
+    fn long_tables() -> impl Strategy<Value = String> {
+        let zone = prop::sample::select(vec!["", " in UTC", " in Etc/UTC", " in America/Argentina/Buenos_Aires"]);
+        let table = (prop_oneof![0_usize..4, 70_usize..76, 82_usize..93], 1_u64..610_000, zone, " {0,2}").prop_map(
+            |(many, span, zone, space)| format!("{space}{}59 9 * * * for {span}{zone}{space}", "0,".repeat(many)),
+        );
+        let between = prop::sample::select(vec![";", "; ", ";;", " ; "]);
+        (prop_oneof![1_usize..3, 15_usize..18], table, between)
+            .prop_map(|(many, table, between)| vec![table; many].join(between))
+    }
+
+    fn numbers(limits: &'static [u64]) -> impl Strategy<Value = u64> {
+        (prop::sample::select(limits), 0_u64..5).prop_map(|(limit, by)| (limit + by).saturating_sub(2))
+    }
+
+    fn long_evidence() -> impl Strategy<Value = String> {
+        let unit = prop::sample::select(vec!["", "k", "K", "m", "g"]);
+        let disk = numbers(&[0, 1_000, 1 << 10, 1 << 20, 1 << 30, 1 << 40]);
+        let processor = (numbers(&[0, 100, 10_000]), prop::sample::select(vec!["", ".0", ".1", ".9"]));
+        (disk, unit, processor).prop_map(|(disk, unit, (whole, part))| {
+            format!("disk={disk}{unit}  processor=0{whole}{part}% traffic=off terminal=on connections=auto")
+        })
+    }
+
+    fn long_span() -> impl Strategy<Value = String> {
+        let unit = prop::sample::select(vec!["", "s", "m", "h", "d", "w"]);
+        let number = numbers(&[0, 521, 3_650, 87_600, 5_256_000, 315_360_000]);
+        (number, unit).prop_map(|(number, unit)| format!(" 0{number}{unit} "))
+    }
+
     proptest! {
+        /// What cannot be read again would be a damaged record.
+        #[test]
+        fn whatever_is_taken_is_taken_again_as_it_is_written(
+            tables in long_tables(), evidence in long_evidence(), span in long_span(),
+        ) {
+            for (name, text) in [("keep_awake", tables), ("evidence", evidence), ("max_age", span)] {
+                let (mut rungs, mut again) = (Rungs::default(), Rungs::default());
+                if rungs.set(name, &text).is_ok() {
+                    let written = &rungs.texts()[name];
+                    prop_assert!(again.set(name, written).is_ok(), "{text:?} is written {written:?}");
+                    prop_assert_eq!(&again, &rungs);
+                    prop_assert_eq!(&again.texts()[name], written);
+                }
+            }
+        }
+
         #[test]
         fn any_text_is_read_or_refused(name in "[a-z_]{0,12}", text in ".{0,40}") {
             let _ = Heeds::default().set(&name, &text);

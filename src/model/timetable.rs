@@ -10,8 +10,10 @@ use time::OffsetDateTime;
 
 use super::{Error, Result, format_duration, parse_duration};
 
-/// The longest text.
+/// The longest text, as it is given and as it is written.
 const LONGEST_TEXT: usize = 200;
+/// What to do about a longer one.
+const PART_IT: &str = "make two of it";
 /// What stands between several in one text.
 const BETWEEN: char = ';';
 /// The most of them: each is looked at whenever a container is judged.
@@ -52,8 +54,8 @@ impl Timetable {
                  duration, and a time zone if it is not UTC: 0 9 * * mon-fri for 8h in Europe/Berlin"
             ))
         };
-        if text.len() > LONGEST_TEXT {
-            return Err(refused(&format!("it has more than {LONGEST_TEXT} bytes")));
+        if text.trim().len() > LONGEST_TEXT {
+            return Err(refused(&format!("it has more than {LONGEST_TEXT} bytes, {PART_IT}")));
         }
         let words: Vec<&str> = text.split_whitespace().collect();
         let Some(split) = words.iter().position(|word| *word == "for") else {
@@ -86,7 +88,14 @@ impl Timetable {
         let bits = |values: Vec<u16>| values.into_iter().fold(0_u64, |bits, value| bits | 1 << value);
         let hours = bits(days.pattern.hours.get_set_values(SET)) as u32;
         let minutes = bits(days.pattern.minutes.get_set_values(SET));
-        Ok(Self { fields, days: Arc::new(days), hours, minutes, span, zone })
+        let timetable = Self { fields, days: Arc::new(days), hours, minutes, span, zone };
+        // What is written must be read again, and 90061 seconds are longer in words.
+        if timetable.to_string().len() > LONGEST_TEXT {
+            let span = format_duration(span);
+            let why = format!("with \"for {span}\", as it is kept, it has more than {LONGEST_TEXT} bytes, {PART_IT}");
+            return Err(refused(&why));
+        }
+        Ok(timetable)
     }
 
     /// Reads several, with semicolons between them; nothing at all is none.
@@ -235,6 +244,17 @@ mod tests {
         OffsetDateTime::parse(text, &Rfc3339).unwrap()
     }
 
+    /// One of so many bytes that lasts so long.
+    fn minutes(bytes: usize, span: &str) -> String {
+        let rest = format!(" 9 * * * for {span}");
+        let list = "0,".repeat(bytes);
+        let mut list = list[..bytes - rest.len()].to_owned();
+        if list.ends_with(',') {
+            list.replace_range(list.len() - 2.., "10");
+        }
+        list + &rest
+    }
+
     #[test]
     fn one_is_read_and_written_alike() {
         for (text, written) in [
@@ -253,8 +273,13 @@ mod tests {
     }
 
     #[test]
+    fn space_around_one_is_no_part_of_it() {
+        let text = format!("\t{}\n", minutes(200, "1h"));
+        assert_eq!(Timetable::parse(&text).unwrap().to_string(), text.trim());
+    }
+
+    #[test]
     fn what_is_no_timetable_is_refused_with_an_example() {
-        let long = format!("0 9 * * * for 8h{}", " ".repeat(200));
         for (text, why) in [
             ("", "for how long"),
             ("0 9 * * *", "for how long"),
@@ -276,7 +301,8 @@ mod tests {
             ("0 9 * * * for 8h in Berlin", "no time zone \"Berlin\""),
             ("0 9 * * * for 8h at Europe/Berlin", "time zone"),
             ("0 9 * * * for", "duration"),
-            (&long, "200 bytes"),
+            (&minutes(201, "1h"), "200 bytes"),
+            (&minutes(199, "90061"), "for 1d1h1m1s"),
         ] {
             let error = Timetable::parse(text).expect_err(text);
             assert!(error.message().contains(why), "{text}: {}", error.message());
