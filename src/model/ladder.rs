@@ -238,9 +238,14 @@ impl Rungs {
         spans.chain(awake).chain(evidence).collect()
     }
 
-    /// The labels of birth from which they are restored.
+    /// The labels of birth from which they are restored. What is not set is there as `default`: an image that was made from
+    /// another container has that one's labels, which must not be taken for this one's.
     pub fn birth_labels(&self) -> impl Iterator<Item = (String, String)> {
-        self.texts().into_iter().map(|(name, text)| (format!("{}{name}", birth::RUNG_PREFIX), text))
+        let mut texts = self.texts();
+        Self::NAMES.into_iter().map(move |name| {
+            let text = texts.remove(name).unwrap_or_else(|| DEFAULT.to_owned());
+            (format!("{}{name}", birth::RUNG_PREFIX), text)
+        })
     }
 
     /// What the labels of an image say, each under `prefix` and its name. What cannot be read is left out, and named.
@@ -393,6 +398,21 @@ mod tests {
         }
         assert_eq!(rungs, Rungs::default());
         assert!(rungs.set("idle", "1m").is_err());
+    }
+
+    #[test]
+    fn an_image_made_from_a_container_passes_nothing_of_it_on() {
+        let mut other = Rungs::default();
+        for (name, text) in [("freeze_after", "10m"), ("keep_awake", "0 9 * * * for 1h"), ("evidence", "disk=off")] {
+            other.set(name, text).unwrap();
+        }
+        let mut labels: BTreeMap<_, _> = other.birth_labels().collect();
+        let read = |labels: &_| Rungs::of_labels(labels, birth::RUNG_PREFIX).0;
+        assert_eq!(read(&labels), other);
+        let mut own = Rungs::default();
+        own.set("max_age", "1d").unwrap();
+        labels.extend(own.birth_labels());
+        assert_eq!(read(&labels), own);
     }
 
     #[test]
