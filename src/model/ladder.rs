@@ -221,6 +221,19 @@ impl Rungs {
         Ok(())
     }
 
+    /// Takes one over as `other` has it.
+    pub fn take_over(&mut self, name: &str, other: &Self) {
+        match name {
+            "freeze_after" => self.freeze_after = other.freeze_after,
+            "delete_after" => self.delete_after = other.delete_after,
+            "max_age" => self.max_age = other.max_age,
+            "warn_before" => self.warn_before = other.warn_before,
+            "keep_awake" => self.keep_awake.clone_from(&other.keep_awake),
+            "evidence" => self.evidence.clone_from(&other.evidence),
+            _ => {}
+        }
+    }
+
     /// What is set, each as text that [`Rungs::set`] reads.
     pub fn texts(&self) -> BTreeMap<&'static str, String> {
         let spans = [
@@ -392,11 +405,16 @@ mod tests {
         assert_eq!(rungs.keep_awake, Some(Vec::new()), "nothing is something: no timetable, whatever the image says");
         let table = "0 9 * * * for 1h;";
         rungs.set("keep_awake", &table.repeat(16)).unwrap();
+        rungs.set("max_age", "never").unwrap();
+        rungs.set("warn_before", "1m").unwrap();
+        let given = rungs.clone();
         assert!(rungs.set("keep_awake", &table.repeat(17)).unwrap_err().message().contains("at most 16"));
+        let mut taken = Rungs::default();
         for name in Rungs::NAMES {
+            taken.take_over(name, &rungs);
             rungs.set(name, DEFAULT).unwrap();
         }
-        assert_eq!(rungs, Rungs::default());
+        assert_eq!((taken, rungs.clone()), (given, Rungs::default()));
         assert!(rungs.set("idle", "1m").is_err());
     }
 

@@ -83,3 +83,22 @@ async fn what_one_server_changes_the_other_takes_over() {
         assert_eq!((container.labels.len(), container.idle_timeout.to_string().as_str()), (1, "3600"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_both_servers_set_of_a_ladder_holds() {
+    let mut world = World::new().await;
+    let other = world.another();
+    let id = world.create("2h").await;
+    world.settle().await;
+    // Neither has seen what the other did.
+    for (server, name, text) in [(&other.spindown, "max_age", "1d"), (&world.service(), "freeze_after", "10m")] {
+        let change =
+            spindown::service::container::Change { rungs: vec![(name, text.to_owned())], ..Default::default() };
+        server.update_container(id.as_str(), change).await.unwrap();
+    }
+    world.pass(minutes(1)).await;
+    for server in [world.service(), other.spindown.clone()] {
+        let rungs = server.find_container(id.as_str()).unwrap().container.rungs.texts();
+        assert_eq!(rungs, [("freeze_after", "600".to_owned()), ("max_age", "86400".to_owned())].into());
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{AuthorizedKeys, Report, remove::unless_removing, stop::missing};
 use crate::{
-    model::{Name, Result, Status, Timeout, Wake},
+    model::{Name, Result, Rungs, Status, Timeout, Wake},
     service::Spindown,
 };
 
@@ -16,8 +16,6 @@ pub struct Change {
     /// Another idle timeout.
     pub idle_timeout: Option<Timeout>,
     /// What is to be set of the rest of its ladder: the names of rungs and texts that [`Rungs::set`] takes.
-    ///
-    /// [`Rungs::set`]: crate::model::Rungs::set
     pub rungs: Vec<(&'static str, String)>,
     /// For what it is to wake.
     pub wake: Option<Wake>,
@@ -43,6 +41,10 @@ impl Spindown {
     /// # Errors
     /// `NotFound`; `Conflict` if the name is in use or the engine has it no more; `Unavailable` without engine or store.
     pub async fn update_container(&self, name: &str, change: Change) -> Result<Report> {
+        let mut rungs = Rungs::default();
+        for (name, text) in &change.rungs {
+            rungs.set(name, text)?;
+        }
         let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock_in_time(&id).await?;
@@ -64,15 +66,11 @@ impl Spindown {
             self.engine.rename(&engine_id, name).await?;
             self.look_again(&id, &engine_id).await?;
         }
-        let mut rungs = entry.container.rungs.clone();
-        for (name, text) in &change.rungs {
-            rungs.set(name, text)?;
-        }
         let has_rungs = !change.rungs.is_empty();
         if has_rungs || change.idle_timeout.is_some() || change.wake.is_some() || change.labels.is_some() {
             self.amend(&id, |container| {
-                if has_rungs {
-                    container.rungs.clone_from(&rungs);
+                for (name, _) in &change.rungs {
+                    container.rungs.take_over(name, &rungs);
                 }
                 container.idle_timeout = change.idle_timeout.unwrap_or(container.idle_timeout);
                 container.wake = change.wake.unwrap_or(container.wake);
