@@ -14,8 +14,9 @@ use super::{
 };
 use crate::model::{Activity, Claim, Container, ContainerId, Error, HostName, Kind, Result};
 
-/// The version of the file that this Spindown writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+/// The version of the file that this Spindown writes, and the newest that it reads. It rises with that of the records in
+/// it: whoever cannot read them is told so by the first line.
+pub const VERSION: u32 = 2;
 /// The largest file that is read, in bytes: many times what a hundred thousand containers need.
 pub const LIMIT: u64 = 1 << 30;
 
@@ -231,9 +232,9 @@ pub fn read(bytes: &[u8]) -> Result<(Head, Contents)> {
     let (first, _) = text.split_once('\n').ok_or_else(|| Error::invalid("this is no backup of Spindown's"))?;
     let start: Start =
         serde_json::from_str(first).map_err(|e| Error::invalid("this is no backup of Spindown's").caused_by(e))?;
-    if start.spindown_backup != VERSION {
+    if !(1..=VERSION).contains(&start.spindown_backup) {
         return Err(Error::invalid(format!(
-            "this backup is of version {}, this Spindown reads version {VERSION}: restore it with the Spindown that wrote \
+            "this backup is of version {}, this Spindown reads up to version {VERSION}: restore it with the Spindown that wrote \
              it, or a newer one",
             start.spindown_backup
         )));

@@ -14,8 +14,12 @@ use crate::model::{
     Removal, Result, Rungs, Stop, StopOrder, StoppedBy, Timeout, VolumeName, Wake,
 };
 
-/// The version that this Spindown writes, and the newest that it reads.
-pub(super) const VERSION: u32 = 1;
+/// The version that this Spindown writes, and the newest that it reads. It rises with whatever an earlier one would take
+/// for damage, or leave out as it writes the record again:
+///
+/// 1. as it began;
+/// 2. containers have `rungs`, `kept_until` and `freezing`, and are stopped by `age`.
+pub(super) const VERSION: u32 = 2;
 
 /// What is kept as a record.
 pub(super) trait Kept: Sized {
@@ -155,7 +159,7 @@ pub(super) struct ContainerRecord {
     /// None is `always`, as with those that were written before there was a door.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wake: Option<String>,
-    /// Each as text; none as with those that were written before there were any.
+    /// Each as text; none as with those of version 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rungs: BTreeMap<String, String>,
     #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]

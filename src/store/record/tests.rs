@@ -132,9 +132,25 @@ fn a_date_with_an_odd_offset_keeps_its_moment() {
 
 #[test]
 fn a_record_of_a_newer_spindown_is_refused_with_what_to_do() {
-    let error = read::<Activity>("7", br#"{"v":2,"whatever":[]}"#).unwrap_err();
+    let error = read::<Activity>("7", br#"{"v":3,"whatever":[]}"#).unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
     assert!(error.message().contains("upgrade this server"), "{error}");
+}
+
+#[test]
+fn a_record_of_the_first_version_is_read_and_written_as_one_of_the_second() {
+    let first = r#"{"v":1,"id":"0123456789abcdef0123456789abcdef","version":3,"host":"local",
+        "engine_id":"89ababababababababababababababababababababababababababababababab","name":"hungry_bell",
+        "image":"spindown/ssh","ports":[{"container":22,"host":20000,"protocol":"tcp"}],"address":"10.99.0.2",
+        "owner":"admin","labels":{},"idle_timeout":{"secs":9000,"nanos":0},"created_at":"2026-03-04T05:06:07.123456789Z",
+        "ssh_host_keys":[],"stopping":null,"stopped":{"by":"idle","at":"2026-03-04T08:00:00Z","ordered":true}}"#;
+    let container: Container = read("it", first.as_bytes()).unwrap();
+    assert_eq!((container.version, container.idle_timeout.seconds(), container.wake), (3, Some(9_000), Wake::Always));
+    assert_eq!((&container.rungs, container.kept_until, container.freezing), (&Rungs::default(), None, None));
+    assert_eq!(container.stopped.map(|s| (s.by, s.ordered)), Some((StoppedBy::Idle, true)));
+    let second = write(&container).unwrap();
+    assert!(second.starts_with(r#"{"v":2,"#), "{second}");
+    assert_eq!(read::<Container>("it", second.as_bytes()).unwrap(), container);
 }
 
 #[test]

@@ -109,7 +109,7 @@ async fn a_record_that_cannot_be_read_is_named_and_kept() {
     drop(Embedded::open(folder.path()).unwrap());
     let table = |name| TableDefinition::<&str, &[u8]>::new(name);
     meddle(folder.path(), |t| {
-        t.open_table(table("containers")).unwrap().insert(id(1).as_str(), &b"{\"v\":2}"[..]).unwrap();
+        t.open_table(table("containers")).unwrap().insert(id(1).as_str(), &b"{\"v\":3}"[..]).unwrap();
         t.open_table(table("activity")).unwrap().insert(id(1).as_str(), &b"nonsense"[..]).unwrap();
     });
     let store = Embedded::open(folder.path()).unwrap();

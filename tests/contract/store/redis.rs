@@ -220,7 +220,7 @@ async fn a_record_that_cannot_be_read_is_named_and_kept() {
     let server = RedisServer::start();
     let store = connect(&server).await;
     let id = id(1);
-    server.tell(&format!(r#"HSET {{spindown}}:containers {id} '{{"v":2}}'"#));
+    server.tell(&format!(r#"HSET {{spindown}}:containers {id} '{{"v":3}}'"#));
     server.tell(&format!("HSET {{spindown}}:activity {id} nonsense"));
     for error in [store.containers().await.err().unwrap(), store.put_container(&container(1)).await.err().unwrap()] {
         assert!(error.message().contains("newer Spindown") && error.message().contains(id.as_str()), "{error}");
@@ -231,6 +231,26 @@ async fn a_record_that_cannot_be_read_is_named_and_kept() {
         assert!(error.message().contains("damaged") && error.message().contains(id.as_str()), "{error}");
     }
     assert_eq!(store.activity(&super::sample::id(2)).await.unwrap(), None, "all or none");
+}
+
+#[tokio::test]
+async fn a_record_of_an_older_version_is_read_and_written_again() {
+    let server = RedisServer::start();
+    let store = connect(&server).await;
+    let mut kept = container(1);
+    kept.version = store.put_container(&kept).await.unwrap();
+    // As the one before wrote it.
+    let made = server.tell(&format!(
+        "EVAL \"local r = redis.call('HGET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[1], ARGV[1], (string.gsub(r, \
+         '\\\"v\\\":2', '\\\"v\\\":1'))) return redis.call('HGET', KEYS[1], ARGV[1])\" 1 {{spindown}}:containers {}",
+        kept.id
+    ));
+    assert!(made.contains("\"v\":1,"), "{made}");
+    assert_eq!(store.container(&kept.id).await.unwrap(), Some(kept.clone()));
+    kept.version = store.put_container(&kept).await.unwrap();
+    let now = server.tell(&format!("HGET {{spindown}}:containers {}", kept.id));
+    assert!(now.contains("\"v\":2,"), "{now}");
+    assert_eq!(store.container(&kept.id).await.unwrap(), Some(kept));
 }
 
 #[tokio::test]
