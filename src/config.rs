@@ -48,6 +48,8 @@ const ROCKET_KEYS: [&str; 13] = [
 const VARIABLES: [&str; 2] = ["ROCKET_", "SPINDOWN_"];
 /// The longest that passes between two looks: what is shorter than that is not missed for long.
 const RAREST_LOOK: Duration = Duration::from_secs(60);
+/// The most looks that a window spans: an hour of them with the default of five seconds.
+const MOST_LOOKS: u32 = 720;
 /// What stands in the place of a secret.
 const MASK: &str = "********";
 
@@ -266,6 +268,16 @@ impl Loaded {
                 format_duration(every)
             )));
         }
+        // Each look is kept for as long, of each container.
+        if window > every * MOST_LOOKS {
+            return Err(Error::invalid(format!(
+                "spindown.evidence.window: {} is too long, at most {MOST_LOOKS} times every ({}), which is {}: shorten it, or \
+                 look less often",
+                format_duration(window),
+                format_duration(every),
+                format_duration(every * MOST_LOOKS)
+            )));
+        }
         if ports.first > ports.last || ports.first == 0 {
             return Err(Error::invalid(format!(
                 "spindown.ports: first ({}) must be at least 1 and not above last ({})",
@@ -430,6 +442,8 @@ mod tests {
             ("[default.spindown.evidence]\nkeys = \"on\"", vec!["keys", "evidence"]),
             ("[default.spindown.evidence]\nevery = \"61s\"", vec!["spindown.evidence.every", "1m"]),
             ("[default.spindown.evidence]\nevery = \"31s\"", vec!["spindown.evidence.window", "twice", "31s"]),
+            ("[default.spindown.evidence]\nwindow = \"3601s\"", vec!["spindown.evidence.window", "720 times", "1h: "]),
+            ("[default.spindown.evidence]\nevery = \"60s\"\nwindow = \"30d\"", vec!["window: 30d", "1m", "12h: "]),
             ("[default.spindown.limits]\nmemory = \"1m\"", vec!["6m", "spindown.limits.memory"]),
             ("[default.spindown.ports]\nfirst = 30000", vec!["ports", "30000"]),
             ("[default.spindown.network]\nsubnet = \"10.0.0.1/20\"", vec!["subnet"]),
@@ -461,6 +475,13 @@ mod tests {
         assert_eq!((&*set.evidence.effective()["disk"], &*set.evidence.effective()["connections"]), ("64k", "off"));
         assert_eq!(settings.extend_most.as_secs(), 8 * 3_600);
         assert_eq!((settings.look_every.as_secs(), settings.look_window.as_secs()), (1, 10));
+    }
+
+    #[test]
+    fn a_window_spans_two_looks_to_720() {
+        for window in [10, 3_600] {
+            assert!(with(&format!("[default.spindown.evidence]\nwindow = {window}")).is_ok(), "{window}");
+        }
     }
 
     #[test]
