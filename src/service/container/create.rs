@@ -276,7 +276,11 @@ impl Spindown {
         place: &Place,
     ) -> Result<EngineId> {
         let settings = &self.settings;
-        let idle_timeout = wanted.idle_timeout.or(image.idle_timeout()).unwrap_or(settings.idle_timeout);
+        let of_image = image.idle_timeout().unwrap_or_else(|fault| {
+            tracing::warn!(container = %id, image = wanted.image, "{}", fault.message());
+            None
+        });
+        let idle_timeout = wanted.idle_timeout.or(of_image).unwrap_or(settings.idle_timeout);
         let mut labels =
             Container::birth_labels(&settings.instance, id, owner, idle_timeout, wanted.wake, &wanted.labels);
         labels.extend(wanted.rungs.birth_labels());
