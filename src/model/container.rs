@@ -87,7 +87,7 @@ impl StoppedBy {
 /// An order to stop that has not been seen done yet. Kept in the store, so that a restart does not forget it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopOrder {
-    /// `Idle` or `User`.
+    /// `Idle`, `Age` or `User`.
     pub by: StoppedBy,
     /// When it was given.
     pub at: OffsetDateTime,

@@ -103,7 +103,7 @@ pub struct ActivityReport {
     pub verdict: Verdict,
     /// Why, in one sentence.
     pub reason: String,
-    /// When the verdict changes if nothing more happens; `None` if it does not.
+    /// When it is stopped if nothing more happens; `None` if it is not.
     pub changes_at: Option<OffsetDateTime>,
     /// What it does next if nothing more happens, and when.
     pub next: Option<(Verdict, OffsetDateTime)>,
