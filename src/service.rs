@@ -258,12 +258,16 @@ impl Spindown {
     pub async fn close(&self, bound: Duration) {
         self.shutdown.cancel();
         self.tasks.close();
-        if tokio::time::timeout(bound, self.tasks.wait()).await.is_err() {
+        // Nobody tells any more who comes for what is frozen: it goes on at once, whatever else is to be waited for.
+        let thawed = tokio::time::timeout(bound, self.thaw_all());
+        let (done, _) = tokio::join!(tokio::time::timeout(bound, self.tasks.wait()), thawed);
+        if done.is_err() {
             tracing::warn!(
                 left = self.tasks.len(),
                 "some stops did not finish in time; they are taken up at the next start"
             );
         }
+        // What was halted for a stop that did not come about.
         if tokio::time::timeout(bound, self.thaw_all()).await.is_err() {
             tracing::warn!("not all containers that are frozen could be let go on");
         }
