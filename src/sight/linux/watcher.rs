@@ -114,6 +114,10 @@ impl Watcher {
     fn look(&mut self, mut targets: Vec<Target>, until: Instant, answer: &oneshot::Sender<Looks>) -> io::Result<Looks> {
         let mut looks = Vec::with_capacity(targets.len());
         targets.sort_by_key(|target| !self.late.contains(&target.pid));
+        // One alone is looked at between two looks at all.
+        if targets.len() > 1 {
+            self.late.clear();
+        }
         for target in targets {
             // Nobody waits any more.
             if answer.is_closed() {
@@ -124,7 +128,6 @@ impl Watcher {
                 looks.push((target.id, Err(unreached())));
                 continue;
             }
-            self.late.remove(&target.pid);
             let look = match self.look_at(&target) {
                 Err(Failure::Lost(error)) => return Err(error),
                 Err(Failure::This(error)) => Err(error),
