@@ -121,6 +121,8 @@ pub enum Hold {
     EngineAway,
     /// The store does not answer.
     StoreAway,
+    /// The container could be looked into before and cannot be now, and does not report either.
+    SightAway,
 }
 
 /// All that the verdict depends on.
@@ -233,6 +235,9 @@ const LEAST_WATCH: Duration = Duration::from_secs(3_600);
 /// A freeze waits no more than so many times its time, however many were false.
 const MOST_BACK_OFF: u32 = 64;
 
+/// Stops that are no further apart than this are the same one to whoever is warned of them.
+const SAME_STOP: Duration = Duration::from_secs(30);
+
 /// A freeze that met somebody sooner than this should not have been.
 const FALSE_WITHIN: Duration = Duration::from_secs(300);
 
@@ -252,6 +257,19 @@ pub fn judge(case: &Case<'_>, now: Moment) -> Judgement {
         Status::Stopped => judge_down(case, now),
         other => Judgement { verdict: Verdict::Keep, reason: Reason::NotRunning(other), due: None, next: None },
     }
+}
+
+/// The stop of which whoever is logged in is to be told now, if he has not been told `before`. Of a stop for idleness nobody
+/// is told within the first half of the timeout: it would come to him each time that he has done something.
+pub fn warning(due: Option<Due>, ladder: &Ladder, before: Option<Moment>, now: Moment) -> Option<Due> {
+    let (due, span) = due.zip(ladder.warn_before.span())?;
+    let span = match due.by {
+        StoppedBy::Age => span,
+        _ => span.min(ladder.idle_timeout.span()? / 2),
+    };
+    let near = now < due.at && now + span >= due.at;
+    let told = |of: Moment| due.at.since(of).max(of.since(due.at)) < SAME_STOP;
+    (near && !before.is_some_and(told)).then_some(due)
 }
 
 fn judge_up(case: &Case<'_>, now: Moment) -> Judgement {
@@ -277,8 +295,14 @@ fn judge_up(case: &Case<'_>, now: Moment) -> Judgement {
     let answer = |verdict, reason| Judgement { verdict, reason, due, next };
     let keep = |reason| answer(Verdict::Keep, reason);
     let Some((_, next_at)) = next else { return keep(Reason::Never) };
-    if let Some(hold) = case.hold {
-        return keep(Reason::Held(hold));
+    let too_old = aged.filter(|(at, ..)| kept(*at) <= now);
+    match (case.hold, too_old) {
+        // Its age is known, whatever goes on in it; else whoever is root there had a way to be kept up for good.
+        (Some(Hold::SightAway), Some((at, reason, by))) => {
+            return Judgement { verdict: Verdict::Sleep, reason, due: Some(Due { at: kept(at), by }), next };
+        }
+        (Some(hold), _) => return keep(Reason::Held(hold)),
+        (None, _) => {}
     }
     match (stop, freeze) {
         (Some((_, reason, _)), _) if due.is_some_and(|due| due.at <= now) => answer(Verdict::Sleep, reason),
@@ -323,6 +347,11 @@ impl Judgement {
             }
             Reason::Held(Hold::StoreAway) => {
                 "Nothing is stopped while the store does not answer: signs of use may be missed.".to_owned()
+            }
+            Reason::Held(Hold::SightAway) => {
+                "Nothing is stopped that could be looked into before, cannot be now, and does not report either: signs of \
+                 use may be missed."
+                    .to_owned()
             }
             Reason::Kept(until) => {
                 format!(
@@ -424,6 +453,7 @@ mod tests {
             ("nothing known at all", Case { watched_since: at(10), ..on(&[]) }, 69, Verdict::Keep, Some(70)),
             ("engine away", held(Hold::EngineAway), 900, Verdict::Keep, Some(60)),
             ("store away", held(Hold::StoreAway), 900, Verdict::Keep, Some(60)),
+            ("sight away", held(Hold::SightAway), 900, Verdict::Keep, Some(60)),
             ("stopped", down(Status::Stopped), 900, Verdict::Keep, None),
             ("frozen by others", down(Status::Frozen), 900, Verdict::Keep, None),
             ("stopping", down(Status::Stopping), 900, Verdict::Keep, None),
@@ -446,6 +476,32 @@ mod tests {
         }
         let never = ladder(Timeout::Never, &[]);
         assert_eq!(judge(&case(&never, &start), at(1_000_000)).reason, Reason::Never);
+    }
+
+    #[test]
+    fn the_table_of_warnings() {
+        let ladder = ladder(after(600), &[("warn_before", "2m"), ("max_age", "1h")]);
+        let due = |second, by| Some(Due { at: at(second), by });
+        let (idle, aged) = (due(600, StoppedBy::Idle), due(3_600, StoppedBy::Age));
+        for (what, due, before, now, warned) in [
+            ("too early", idle, None, 479, false),
+            ("now", idle, None, 480, true),
+            ("too late", idle, None, 600, false),
+            ("told already", idle, Some(600), 500, false),
+            ("told by a clock that runs a little differently", idle, Some(601), 500, false),
+            ("told of another", idle, Some(400), 500, true),
+            ("of its age", aged, None, 3_480, true),
+            ("of nothing", None, None, 3_480, false),
+        ] {
+            assert_eq!(warning(due, &ladder, before.map(at), at(now)).is_some(), warned, "{what}");
+        }
+        let early = self::ladder(after(300), &[("warn_before", "10m"), ("max_age", "1h")]);
+        let idle = due(300, StoppedBy::Idle);
+        assert_eq!(warning(idle, &early, None, at(149)), None, "he has just done something");
+        assert_eq!(warning(idle, &early, None, at(150)), idle);
+        assert_eq!(warning(aged, &early, None, at(3_000)), aged);
+        let mute = self::ladder(after(300), &[]);
+        assert_eq!(warning(idle, &mute, None, at(299)), None);
     }
 
     #[test]
@@ -478,6 +534,14 @@ mod tests {
         let old = judge(&case(&aged, &busy), at(3_600));
         assert_eq!((old.verdict, by(old)), (Verdict::Sleep, Some(StoppedBy::Age)));
         assert_eq!(verdict(judge(&case(&aged, &busy), at(3_599))), Verdict::Keep);
+        let blind = Case { hold: Some(Hold::SightAway), ..case(&aged, &busy) };
+        assert_eq!(verdict(judge(&blind, at(3_599))), Verdict::Keep);
+        assert_eq!(
+            (verdict(judge(&blind, at(3_600))), by(judge(&blind, at(3_600)))),
+            (Verdict::Sleep, Some(StoppedBy::Age))
+        );
+        let away = Case { hold: Some(Hold::StoreAway), ..case(&aged, &busy) };
+        assert_eq!(verdict(judge(&away, at(3_600))), Verdict::Keep);
         let extended = judge(&Case { kept_until: Some(at(4_000)), ..case(&aged, &busy) }, at(3_700));
         assert_eq!(extended.due, Some(Due { at: at(4_000), by: StoppedBy::Age }));
         let either = ladder(after(60), &[("max_age", "1h")]);

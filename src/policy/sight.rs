@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::idle::{Evidence, Sign};
-use crate::model::{Connection, Heed, Heeds, Look, Moment, Port, Source};
+use crate::model::{Connection, Demand, Heed, Heeds, Look, Moment, Port, Source};
 
 /// A connection that has not lasted longer has not shown that anybody is there, unless he has logged in: scanners and
 /// guessers of passwords come and go.
@@ -71,12 +71,19 @@ pub struct Rule<'a> {
     pub logins: bool,
     /// Whether it is frozen: it cannot read, nor answer, and what it did before is over.
     pub frozen: bool,
+    /// What shows that somebody wants something of it while it is.
+    pub demand: Demand,
 }
 
 impl Track {
     /// Whether a connection from there is known not to be a mere knock: it lasts, or has logged in.
     pub fn knows(&self, client: IpAddr, now: Moment) -> bool {
         self.connections.iter().any(|((_, other), known)| other.ip() == client && known.is_settled(now))
+    }
+
+    /// Whether the last look was begun later.
+    pub fn is_newer_than(&self, now: Moment) -> bool {
+        self.samples.back().is_some_and(|last| last.at > now)
     }
 
     /// Whether there is a connection at this end.
@@ -115,7 +122,9 @@ pub fn follow(before: Option<&Track>, look: &Look, rule: Rule<'_>, now: Moment) 
         if login && !earlier.is_some_and(|known| known.login) {
             findings.logged_in.push(connection.client.ip());
         }
-        if rule.frozen && connection.unread > could_read {
+        // Where the container has to speak first, a connection that was not there before waits for that.
+        let waits = connection.unread > could_read || rule.demand == Demand::Connection && earlier.is_none();
+        if rule.frozen && waits {
             findings.waiting.push(connection.client.ip());
         }
         if !known.is_settled(now) {
@@ -196,7 +205,7 @@ mod tests {
     }
 
     fn rule(heeds: &Heeds) -> Rule<'_> {
-        Rule { ports: &PORTS, heeds, window: WINDOW, logins: true, frozen: false }
+        Rule { ports: &PORTS, heeds, window: WINDOW, logins: true, frozen: false, demand: Demand::Bytes }
     }
 
     /// Looks one after the other, each at its second; what the last one shows.
@@ -278,6 +287,15 @@ mod tests {
         assert_eq!(waits(&[(0, seeing(&[]))], &[(5, with(1))]), 1);
         assert_eq!(waits(&[(0, with(5))], &[(5, seeing(&[]))]), 0);
         assert!(last(&[(0, with(5)), (5, with(6))], "").1.waiting.is_empty(), "what runs reads them");
+        let heeds = Heeds::default();
+        let mute = |before: Option<&Track>| {
+            let rule = Rule { frozen: true, demand: Demand::Connection, ..rule(&heeds) };
+            follow(before, &with(0), rule, at(5))
+        };
+        let (track, found) = mute(Some(&last(&[(0, seeing(&[]))], "").0));
+        assert_eq!(found.waiting.len(), 1, "it waits for the container to speak");
+        assert_eq!(mute(Some(&track)).1.waiting.len(), 0, "and did so at the look before");
+        assert_eq!(mute(None).1.waiting.len(), 1);
     }
 
     #[test]

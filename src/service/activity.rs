@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     meter,
     model::{Activity, ContainerId, Error, Kind, Ladder, Moment, Result, Stamp, Status, Timeout, What},
-    policy::idle::{Case, Judgement, Sign, Verdict, judge},
+    policy::idle::{Case, Hold, Judgement, Sign, Verdict, judge},
 };
 
 /// Check-ins a second that one container may send …
@@ -69,6 +69,9 @@ pub struct SignSeen {
     /// The number of connections reported, for a check-in.
     pub connections: Option<u64>,
 }
+
+/// So many times during which nothing sleeps are followed one after the other; what comes after them is found out then.
+const MOST_TIMES: usize = 32;
 
 /// Until when nothing sleeps that is to do so at a moment.
 fn awake_until(ladder: &Ladder, at: Moment, now: Stamp) -> Option<Moment> {
@@ -204,7 +207,7 @@ impl Spindown {
         let mut judging = self.judging(now);
         let mut judgement = judging(entry, None);
         // What comes next may fall into a time when nothing sleeps, and when that is over into another one.
-        for _ in 0..entry.ladder.keep_awake.len() {
+        for _ in 0..MOST_TIMES {
             let Some((_, next)) = judgement.next else { break };
             let Some(until) = awake_until(&entry.ladder, next.max(now.moment), now) else { break };
             judgement = judging(entry, Some(until));
@@ -219,7 +222,7 @@ impl Spindown {
             let watch = self.watch.locked();
             (watch.since, watch.hold())
         };
-        let heard = self.settings.door && !self.vitals.is_deaf();
+        let (heard, blind) = (self.settings.door && !self.vitals.is_deaf(), self.vitals.went_blind());
         let mut evidence = Vec::new();
         move |entry, awake_until| {
             evidence.clear();
@@ -239,7 +242,7 @@ impl Spindown {
                 heard,
                 unsettled: self.is_unsettled(entry),
                 false_freezes: entry.false_freezes,
-                hold,
+                hold: hold.or((!down && entry.is_unknown(blind)).then_some(Hold::SightAway)),
             };
             judge(&case, now.moment)
         }

@@ -50,9 +50,7 @@ impl Spindown {
         // Where the container has said all that it will, a client that merely does not hang up uses nothing.
         let used: Vec<_> = carried.into_iter().filter(|one| !one.ended).collect();
         for text in used.iter().map(|one| one.passage.container.as_str()).collect::<BTreeSet<_>>() {
-            // Where it is seen what moves on a connection, that counts, and not that it is open.
-            let seen = |id: &ContainerId| self.snapshot.read().entry(id).is_some_and(|entry| entry.track.is_some());
-            if let Some(id) = ContainerId::parse(text).ok().filter(|id| !seen(id)) {
+            if let Ok(id) = ContainerId::parse(text) {
                 self.note_connection(&id);
             }
         }
@@ -63,10 +61,15 @@ impl Spindown {
         Ok(())
     }
 
-    /// Notes that somebody has a connection to a container through the door: a sign of use.
+    /// Notes that somebody has a connection to a container through the door. That is use, unless it is seen what moves on
+    /// it: then that counts. Nor is it while the container is halted: what comes over it then is heard.
     pub(super) fn note_connection(&self, id: &ContainerId) {
         let now = self.clock.now();
-        self.snapshot.update(id, |entry| entry.note(Sign::Carried, now));
+        self.snapshot.update(id, |entry| {
+            if entry.track.is_none() && !entry.is_paused() {
+                entry.note(Sign::Carried, now);
+            }
+        });
     }
 
     /// Notes that a connection that is carried woke its container.
@@ -93,6 +96,11 @@ impl Spindown {
 
     /// Remembers how long a connection lasted that came for a container.
     pub(super) fn remember_source(&self, client: IpAddr, id: &ContainerId, lasted: Duration, now: Moment) {
+        // From the gateway comes Spindown itself, and whoever comes through a proxy on the host, the engine's or another:
+        // they are many, and cannot be told apart.
+        if client == IpAddr::V4(self.settings.network.gateway()) {
+            return;
+        }
         note_past(&mut self.carried.pasts.locked(), source(client), id.clone(), lasted, now);
     }
 

@@ -145,12 +145,11 @@ impl Spindown {
         let entry = snapshot.at_port(port)?;
         let waking = self.waking.ids.locked().get(&entry.container.id).is_some_and(|w| w.ports.contains(&port));
         let up = matches!(entry.status(), Status::Running | Status::Frozen);
-        let demand = entry.seen.as_ref().map_or(Demand::Bytes, |seen| Demand::of(&seen.labels));
         Some(Called {
             id: entry.container.id.clone(),
             address: entry.container.address?,
             port: tcp(&entry.container.ports).find(|p| p.host == port)?.container,
-            demand: (!up).then_some(demand),
+            demand: (!up).then(|| entry.demand()),
             way: self.way(entry, waking),
         })
     }
@@ -166,10 +165,8 @@ impl Spindown {
         if matches!(status, Status::Stopped | Status::Stopping) {
             self.bear_with(client, id)?;
         }
-        if status == Status::Stopping {
-            // Whoever is stopping it for being idle hears of this before he goes on.
-            self.note_connection(id);
-        }
+        // Whoever is stopping it for being idle hears of this before he goes on.
+        self.snapshot.update(id, |entry| entry.wanted |= entry.status() == Status::Stopping);
         let _lock = self.locks.lock_within(TURN_WITHIN, id).await?;
         let closed = || Error::conflict("it does not wake for connections: start it with PATCH status=running");
         match self.way(&self.snapshot.require(id)?, false) {

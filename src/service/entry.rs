@@ -10,14 +10,14 @@ use time::OffsetDateTime;
 
 use crate::{
     model::{
-        Activity, CheckIn, Container, EngineState, IMAGE_PREFIX, Ladder, Look, Moment, Observation, Rungs, Shown,
-        Stamp, Status, Stop, StoppedBy, Target, What, status,
+        Activity, CheckIn, Container, Demand, EngineState, IMAGE_PREFIX, Ladder, Look, Moment, Observation, Rungs,
+        Shown, Stamp, Status, Stop, StoppedBy, Target, What, status,
     },
     policy::{
         cause::{self, Outage},
         idle::{Evidence, Sign, was_false},
         patience::Tries,
-        sight::{Findings, Rule, Track, follow},
+        sight::{Findings, Rule, SETTLED, Track, follow},
         watch,
     },
 };
@@ -67,10 +67,14 @@ pub(super) struct Entry {
     pub thawed_since: Option<Moment>,
     /// Whether one such has come since it was frozen.
     pub stranger: bool,
-    /// Whether somebody has come for it who is to be let in, though it is still frozen.
+    /// Whether somebody has come for it who is to be let in, though it is still frozen, or is being stopped.
     pub wanted: bool,
     /// How many freezes in a row have met somebody.
     pub false_freezes: u32,
+    /// Whether the last one met somebody of whom it is not known yet whether he uses it.
+    doubtful_freeze: bool,
+    /// Whether it could be looked into before, and cannot be now.
+    lost_sight: bool,
     /// The stop of which whoever is logged in has been told.
     pub warned_of: Option<Moment>,
     /// From when to when data may have moved only because whoever is logged in was told something.
@@ -117,6 +121,8 @@ impl Entry {
             stranger: false,
             wanted: false,
             false_freezes: 0,
+            doubtful_freeze: false,
+            lost_sight: false,
             warned_of: None,
             told: None,
             signs: BTreeMap::new(),
@@ -171,6 +177,11 @@ impl Entry {
             *latest = at;
         }
         self.unflushed = true;
+        let thawed = self.thawed_since.filter(|_| self.doubtful_freeze && self.is_use(sign));
+        if thawed.is_some_and(|since| (since..=since + 2 * SETTLED).contains(&at.moment)) {
+            self.doubtful_freeze = false;
+            self.false_freezes += 1;
+        }
     }
 
     /// Notes a report.
@@ -212,16 +223,36 @@ impl Entry {
         self.status() == Status::Frozen && self.container.freezing.is_some_and(|freeze| Some(freeze.run) == run)
     }
 
-    /// Whether it has been in use since it was frozen.
+    /// Whether somebody has come for it who is to be let in, or has used it, since it was frozen.
     pub(super) fn is_wanted(&self) -> bool {
+        self.wanted || self.is_in_use_since_frozen()
+    }
+
+    fn is_in_use_since_frozen(&self) -> bool {
         let since = self.frozen_since.unwrap_or(self.known_since);
-        self.wanted || self.signs.iter().any(|(sign, stamp)| self.is_use(*sign) && stamp.moment > since)
+        self.signs.iter().any(|(sign, stamp)| self.is_use(*sign) && stamp.moment > since)
+    }
+
+    /// Whether its processes are halted, whoever did that and what for.
+    pub(super) fn is_paused(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.state == EngineState::Paused)
+    }
+
+    /// Whether nothing tells whether it is in use: it cannot be looked into though it could be before, or others could
+    /// (`blind`), and has not reported since.
+    pub(super) fn is_unknown(&self, blind: bool) -> bool {
+        let reported = self.signs.get(&Sign::CheckIn).is_some_and(|report| report.moment >= self.known_since);
+        self.track.is_none() && (self.lost_sight || blind) && !reported
     }
 
     /// Whether it was halted for a stop for idleness, or for its age, that is not done yet.
     pub(super) fn is_halted(&self) -> bool {
-        let paused = self.seen.as_ref().is_some_and(|seen| seen.state == EngineState::Paused);
-        paused && self.container.stopping.is_some_and(|order| order.by.is_policy())
+        self.is_paused() && self.container.stopping.is_some_and(|order| order.by.is_policy())
+    }
+
+    /// What shows that somebody wants something of it.
+    pub(super) fn demand(&self) -> Demand {
+        self.seen.as_ref().map_or(Demand::Bytes, |seen| Demand::of(&seen.labels))
     }
 
     /// Where to look into it, while it is up.
@@ -243,16 +274,35 @@ impl Entry {
     }
 
     /// Takes in what was seen by looking into it, after `now`: signs may come out a little too old, and never too young.
-    pub(super) fn take_look(&mut self, look: &Look, logins: bool, window: Duration, now: Stamp) -> Findings {
-        let frozen = self.status() == Status::Frozen;
-        let rule = Rule { ports: &self.container.ports, heeds: &self.ladder.evidence, window, logins, frozen };
+    /// It `took` as long as that.
+    pub(super) fn take_look(
+        &mut self,
+        look: &Look,
+        logins: bool,
+        window: Duration,
+        now: Stamp,
+        took: Duration,
+    ) -> Findings {
+        if self.track.as_ref().is_some_and(|track| track.is_newer_than(now.moment)) {
+            // It was overtaken by a closer one.
+            return Findings::default();
+        }
+        let rule = Rule {
+            ports: &self.container.ports,
+            heeds: &self.ladder.evidence,
+            window,
+            logins,
+            frozen: self.is_paused(),
+            demand: self.demand(),
+        };
         let (track, findings) = follow(self.track.as_ref(), look, rule, now.moment);
-        self.track = Some(track);
+        (self.track, self.lost_sight) = (Some(track), false);
         self.unsettled.clone_from(&findings.unsettled);
         for seen in &findings.evidence {
             // The age of what has been noted comes out a little different each time.
             let known = self.signs.get(&seen.sign).is_some_and(|known| seen.at <= known.moment + SAME);
-            let told = seen.sign == Sign::Traffic && self.told.is_some_and(|(from, to)| (from..=to).contains(&seen.at));
+            let told = self.told.is_some_and(|(from, to)| seen.at + took >= from && seen.at <= to);
+            let told = told && seen.sign == Sign::Traffic;
             if !known && !told {
                 self.note(seen.sign, Stamp { moment: seen.at, at: now.date_of(seen.at) });
             }
@@ -260,12 +310,14 @@ impl Entry {
         findings
     }
 
-    /// Notes that it cannot be looked into. If it could before, what happened since may have been missed.
-    pub(super) fn lose_sight(&mut self, now: Moment) {
-        if self.track.take().is_some() {
-            self.known_since = now;
-        }
+    /// Notes that it cannot be looked into; answers whether it could before. Then what happened since may have been missed.
+    pub(super) fn lose_sight(&mut self, now: Moment) -> bool {
         self.unsettled.clear();
+        let lost = self.track.take().is_some();
+        if lost {
+            (self.known_since, self.lost_sight) = (now, true);
+        }
+        lost
     }
 
     /// When it was last in use.
@@ -304,7 +356,7 @@ impl Entry {
         if self.container.stopping.is_none() {
             self.trouble = None;
         }
-        self.wanted &= self.status() == Status::Frozen;
+        self.wanted &= self.is_paused() || self.container.stopping.is_some();
         self.unsaved |= self.container != container;
     }
 
@@ -347,11 +399,21 @@ impl Entry {
             if self.container.stopping.is_none() && (!here || self.track.is_none()) {
                 self.note(Sign::Start, now);
             }
-            self.thawed_since = (here && std::mem::take(&mut self.stranger)).then_some(now.moment);
-            let frozen_for = self.frozen_since.take().map(|since| now.moment.since(since));
-            if self.container.freezing.take().is_some_and(|freeze| freeze.by == StoppedBy::Idle) {
-                self.false_freezes = if frozen_for.is_some_and(was_false) { self.false_freezes + 1 } else { 0 };
+            let for_a_stranger = here && std::mem::take(&mut self.stranger);
+            self.thawed_since = for_a_stranger.then_some(now.moment);
+            let as_a_probe = self.container.freezing.is_some_and(|freeze| freeze.by == StoppedBy::Idle);
+            // Whoever stops it has it go on for that.
+            if as_a_probe && self.container.stopping.is_none() {
+                let met = self.frozen_since.is_some_and(|since| was_false(now.moment.since(since)));
+                let in_use = self.is_in_use_since_frozen() || self.track.is_none();
+                self.doubtful_freeze = met && for_a_stranger && !in_use;
+                match met {
+                    false => self.false_freezes = 0,
+                    true if !self.doubtful_freeze => self.false_freezes += 1,
+                    true => {}
+                }
             }
+            (self.container.freezing, self.frozen_since) = (None, None);
         }
     }
 
@@ -360,7 +422,8 @@ impl Entry {
         if before.is_none_or(|before| before.state.is_up()) {
             self.since = Some(Stamp::recall(at, now).moment);
         }
-        (self.container.freezing, self.frozen_since, self.false_freezes, self.warned_of) = (None, None, 0, None);
+        (self.container.freezing, self.frozen_since, self.warned_of) = (None, None, None);
+        (self.false_freezes, self.doubtful_freeze) = (0, false);
         (self.track, self.unsettled, self.stranger) = (None, Vec::new(), false);
         if let Some(order) = self.container.stopping.take() {
             self.container.stopped = Some(Stop { by: order.by, at, ordered: true });

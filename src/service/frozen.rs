@@ -4,7 +4,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -48,6 +51,8 @@ pub(super) struct Frozen {
     callers: Mutex<Remembered>,
     /// The connections that began lately at containers that wait for data, and when.
     begun: Mutex<Remembered>,
+    /// Whether it has been told that their memory cannot be given back.
+    keeps_memory: AtomicBool,
     /// Held over finding out which are frozen and telling the firewall: what is found out later is told later.
     telling: tokio::sync::Mutex<()>,
 }
@@ -93,10 +98,10 @@ impl Spindown {
     pub(super) async fn freeze_as_a_probe(&self, id: &ContainerId) -> Result<()> {
         self.freeze(id, StoppedBy::Idle).await?;
         // What it was doing until then is known now for good.
-        let looked = self.look_into(id).await;
+        self.look_into(id).await;
         let idle = self.as_if_it_ran(id).is_some_and(|judgement| judgement.verdict != Verdict::Keep);
-        if looked.is_err() || !idle {
-            tracing::info!(container = %id, "not frozen: it came into use at the last moment");
+        if !idle {
+            tracing::info!(container = %id, "not frozen: it may have come into use at the last moment");
             // Should it fail it is tried again.
             self.snapshot.update(id, |entry| entry.wanted = true);
             return self.thaw(id).await;
@@ -158,7 +163,7 @@ impl Spindown {
             wanted.map(|entry| entry.container.id.clone()).collect()
         };
         for id in wanted {
-            self.thaw_soon(&id, None);
+            self.let_go_on(&id, None, true);
         }
     }
 
@@ -177,7 +182,7 @@ impl Spindown {
     pub fn heed_knock(&self, knock: Knock) {
         let Some(id) = self.snapshot.at_address(knock.address) else { return };
         let Some(entry) = self.snapshot.get(&id).filter(|entry| entry.container.freezing.is_some()) else { return };
-        let demand = entry.seen.as_ref().map_or(Demand::Bytes, |seen| Demand::of(&seen.labels));
+        let demand = entry.demand();
         let exposed = entry.container.ports.iter().any(|port| port.container == knock.port);
         if !exposed || !knock.data && demand == Demand::Bytes && !self.begins_again(&id, knock.client) {
             return;
@@ -198,7 +203,7 @@ impl Spindown {
         }
         let now = self.clock.now();
         self.snapshot.update(id, |entry| {
-            entry.wanted = entry.status() == Status::Frozen;
+            entry.wanted |= entry.is_paused();
             entry.stranger |= !known;
             if known {
                 entry.note(Sign::Traffic, now);
@@ -215,8 +220,13 @@ impl Spindown {
         before.is_some_and(|before| now.since(before) < BEGINS_WITHIN)
     }
 
-    /// Has it go on, unless somebody is at that already, or it was not frozen here.
+    /// Has it go on for whoever has come, unless somebody is at that already, or it was not frozen here.
     pub(super) fn thaw_soon(&self, id: &ContainerId, client: Option<SocketAddr>) {
+        self.let_go_on(id, client, false);
+    }
+
+    /// The same; the failure of a try that is not the first is no news.
+    fn let_go_on(&self, id: &ContainerId, client: Option<SocketAddr>, again: bool) {
         let frozen = self.snapshot.read().entry(id).is_some_and(|entry| entry.container.freezing.is_some());
         if !frozen || !self.frozen.thawing.locked().insert(id.clone()) {
             return;
@@ -226,8 +236,10 @@ impl Spindown {
             let stopwatch = Stopwatch::start();
             let outcome = spindown.thaw_for(&id, client, stopwatch).await;
             spindown.frozen.thawing.locked().remove(&id);
-            if let Err(error) = outcome {
-                tracing::warn!(container = %id, error = error.message(), "{NOT_YET}");
+            match outcome {
+                Err(error) if again => tracing::debug!(container = %id, error = error.message(), "{NOT_YET}"),
+                Err(error) => tracing::warn!(container = %id, error = error.message(), "{NOT_YET}"),
+                Ok(()) => {}
             }
         });
     }
@@ -259,9 +271,7 @@ impl Spindown {
         for ((_, client), since) in gone {
             self.remember_source(client.ip(), id, now.since(since), now);
         }
-        // What comes from the gateway is Spindown itself, or anybody through the engine's proxy.
-        let gateway = IpAddr::V4(self.settings.network.gateway());
-        for client in fruitless.iter().filter(|client| **client != gateway) {
+        for client in fruitless {
             self.remember_source(*client, id, Duration::ZERO, now);
         }
         for client in logged_in {
@@ -275,7 +285,12 @@ impl Spindown {
         self.spawn(|spindown| async move {
             match spindown.sight.reclaim(&target).await {
                 Ok(Some(bytes)) => tracing::info!(container = %target.id, bytes, "memory of a frozen container given back"),
-                Ok(None) => {}
+                Ok(None) => {
+                    let told = spindown.frozen.keeps_memory.swap(true, Ordering::Relaxed);
+                    if !told {
+                        tracing::info!("what is frozen keeps its memory here: giving it back takes cgroup v2");
+                    }
+                }
                 Err(error) => {
                     tracing::info!(container = %target.id, error = error.message(), "its memory could not be given back");
                 }

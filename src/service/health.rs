@@ -3,7 +3,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use super::{Spindown, Unpoisoned};
-use crate::model::{Error, Moment, Result};
+use crate::model::{Error, Kind, Moment, Result};
 
 /// For how long an answer is given again: health is open to everybody, and must not become a way to load the engine.
 const FRESH: Duration = Duration::from_secs(1);
@@ -21,6 +21,18 @@ pub struct Check {
     pub doubt: Option<String>,
 }
 
+/// What is said where no container's main process is on this machine.
+const ELSEWHERE: &str = "none of the containers' processes can be seen from here, as if the engine ran on another machine: what \
+                         they report counts instead";
+
+/// Two remarks as one.
+fn both(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    }
+}
+
 /// What is remembered between two looks.
 #[derive(Default)]
 pub(super) struct Vitals {
@@ -29,10 +41,22 @@ pub(super) struct Vitals {
     listener: Mutex<Option<String>>,
     /// What is wrong with the door, and what may be.
     door: Mutex<(Option<String>, Option<String>)>,
-    /// What keeps Spindown from seeing what goes on in containers.
-    sight: Mutex<Option<String>>,
+    /// What comes of looking into containers.
+    sight: Mutex<Seen>,
     /// What keeps it from hearing what comes for frozen ones.
     ears: Mutex<Option<String>>,
+}
+
+/// What came of looking into containers.
+#[derive(Default)]
+struct Seen {
+    /// Whether something has ever been seen.
+    ever: bool,
+    /// Whether none of them was there at the last look.
+    nobody: bool,
+    /// What is wrong, and what may be.
+    problem: Option<String>,
+    doubt: Option<String>,
 }
 
 impl Vitals {
@@ -40,9 +64,23 @@ impl Vitals {
         *self.firewall.locked() = outcome.err().map(|e| e.message().to_owned());
     }
 
-    /// Notes whether containers can be looked into.
-    pub(super) fn sight_seen(&self, outcome: Result<()>) {
-        *self.sight.locked() = outcome.err().map(|e| e.message().to_owned());
+    /// Notes what came of looking into all containers: whether any was seen, and why the last one was not that was not. One
+    /// alone that is not seen is its own affair.
+    pub(super) fn sight_seen(&self, any: bool, error: Option<Error>) {
+        let mut sight = self.sight.locked();
+        sight.ever |= any;
+        let error = error.filter(|_| !any);
+        // One has gone at times before it is looked at. All of them, time after time, are somewhere else.
+        let nobody = error.as_ref().is_some_and(|error| error.kind() == Kind::NotFound);
+        let again = std::mem::replace(&mut sight.nobody, nobody);
+        sight.doubt = (nobody && again).then(|| ELSEWHERE.to_owned());
+        sight.problem = error.filter(|_| !nobody).map(|error| error.message().to_owned());
+    }
+
+    /// Whether containers could be looked into before, and none can be now.
+    pub(super) fn went_blind(&self) -> bool {
+        let sight = self.sight.locked();
+        sight.ever && sight.problem.is_some()
     }
 
     /// Notes whether it is heard what comes for frozen containers.
@@ -92,11 +130,12 @@ impl Spindown {
             check("firewall", self.vitals.firewall.locked().clone()),
             check("scheduler", self.scheduler_problem()),
             check("check_in", self.vitals.listener.locked().clone()),
-            Check { doubt: doubt.or_else(|| self.vitals.ears.locked().clone()), ..check("door", door) },
+            Check { doubt: both(doubt, self.vitals.ears.locked().clone()), ..check("door", door) },
             check("disk", disk),
         ];
         if self.sight.sees() {
-            checks.push(check("sight", self.vitals.sight.locked().clone()));
+            let sight = self.vitals.sight.locked();
+            checks.push(Check { doubt: sight.doubt.clone(), ..check("sight", sight.problem.clone()) });
         }
         *last = Some((now, checks.clone()));
         checks
@@ -111,5 +150,32 @@ impl Spindown {
         let late = self.since_last_sweep();
         let bound = self.settings.sweep_every * LATE_SWEEPS + Duration::from_secs(1);
         (late > bound).then(|| format!("the last sweep was {} s ago", late.as_secs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_told() {
+        let vitals = Vitals::default();
+        let told = || {
+            let sight = vitals.sight.locked();
+            (sight.problem.is_some(), sight.doubt.is_some())
+        };
+        let (gone, dark) = (|| Some(Error::not_found("gone")), || Some(Error::unavailable("dark")));
+        vitals.sight_seen(false, dark());
+        assert_eq!((told(), vitals.went_blind()), ((true, false), false), "it never saw anything");
+        vitals.sight_seen(true, dark());
+        assert_eq!((told(), vitals.went_blind()), ((false, false), false), "one alone");
+        vitals.sight_seen(false, dark());
+        assert_eq!((told(), vitals.went_blind()), ((true, false), true));
+        vitals.sight_seen(false, gone());
+        assert_eq!((told(), vitals.went_blind()), ((false, false), false), "it may have just gone");
+        vitals.sight_seen(false, gone());
+        assert_eq!((told(), vitals.went_blind()), ((false, true), false), "the engine may be elsewhere");
+        vitals.sight_seen(false, None);
+        assert_eq!(told(), (false, false), "there are none");
     }
 }

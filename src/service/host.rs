@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     engine::{EngineEvent, Happening, Listed},
-    meter,
     model::{ContainerId, EngineId, EngineState, Error, Kind, Moment, Observation, Result, Stamp, What},
     policy::{cause::Outage, idle::Hold, succession, watch},
 };
@@ -361,12 +360,8 @@ impl Spindown {
                 return false;
             }
             let was_up = entry.seen.as_ref().is_some_and(|s| s.state.is_up());
-            let false_freezes = entry.false_freezes;
             entry.observe(seen, now, &history);
             entry.fit(&self.settings.rungs);
-            if entry.false_freezes > false_freezes {
-                metrics::counter!(meter::FALSE_SLEEPS).increment(1);
-            }
             !was_up && entry.seen.as_ref().is_some_and(|s| s.state.is_up())
         });
         self.save(id).await;

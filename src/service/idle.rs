@@ -9,7 +9,7 @@ use crate::{
     meter,
     model::{ContainerId, EngineState, Result, Stamp, StoppedBy, What, format_duration},
     policy::{
-        idle::{Due, Judgement, Verdict},
+        idle::{Due, Judgement, Verdict, warning},
         sight::SETTLED,
     },
     step::{Step, passed},
@@ -24,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What a sweep found.
 #[derive(Default)]
-struct Findings {
+struct Found {
     /// How many are to be kept.
     kept: u64,
     /// Which are to go down a rung, and which.
@@ -53,7 +53,7 @@ impl Spindown {
     pub fn sweep(&self) -> impl Future<Output = ()> + Send + use<> {
         let stopwatch = Stopwatch::start();
         let now = self.beat();
-        let Findings { kept, due, spoken, near } = self.find_due(now);
+        let Found { kept, due, spoken, near } = self.find_due(now);
         for (id, silent) in spoken {
             self.snapshot.update(&id, |entry| entry.silent = silent);
         }
@@ -82,40 +82,40 @@ impl Spindown {
     }
 
     /// Judges every container.
-    fn find_due(&self, now: Stamp) -> Findings {
+    fn find_due(&self, now: Stamp) -> Found {
         let watched_since = self.watch.locked().since;
-        let mut findings = Findings::default();
+        let mut found = Found::default();
         let (snapshot, mut judge) = (self.snapshot.read(), self.verdicts(now));
         for entry in snapshot.entries() {
             let id = || entry.container.id.clone();
             let judgement = judge(entry);
             match judgement.verdict {
-                Verdict::Keep => findings.kept += 1,
-                verdict => findings.due.push((id(), verdict)),
+                Verdict::Keep => found.kept += 1,
+                verdict => found.due.push((id(), verdict)),
             }
-            let warned = |stop: &Due| entry.warned_of == Some(stop.at);
-            let span = entry.ladder.warn_before.span();
-            let near = |stop: &Due| span.is_some_and(|span| now.moment < stop.at && now.moment + span >= stop.at);
-            let stop = judgement.due.filter(near).filter(|stop| !warned(stop));
-            findings.near.extend(stop.map(|stop| (id(), stop)));
+            let warning = |due| warning(due, &entry.ladder, entry.warned_of, now.moment);
+            // Only now is it looked up whether a timetable puts it off.
+            let stop = warning(judgement.due).and_then(|_| warning(self.judge(entry, now).due));
+            found.near.extend(stop.map(|stop| (id(), stop)));
             let silent = entry.has_fallen_silent(watched_since, now.moment);
             if silent != entry.silent {
-                findings.spoken.push((id(), silent));
+                found.spoken.push((id(), silent));
             }
         }
-        findings
+        found
     }
 
     /// Tells that a container is stopped soon: in an event, and whoever is logged in to it.
     fn warn(&self, id: &ContainerId, stop: Due, now: Stamp) {
         let (at, left) = (now.date_of(stop.at), stop.at.since(now.moment));
+        self.snapshot.update(id, |entry| entry.warned_of = Some(stop.at));
+        self.snapshot.note(id, What::Warned { stops_at: at });
+        // What is frozen would write it when it goes on: for somebody, and then it is not true any more.
+        let running = self.snapshot.get(id).filter(|entry| !entry.is_paused());
+        let Some(target) = running.and_then(|entry| entry.target(false)) else { return };
         // What it is told moves on the connections of whoever is logged in, which shows nothing of him.
         let from = now.moment;
-        self.snapshot.update(id, |entry| {
-            (entry.warned_of, entry.told) = (Some(stop.at), Some((from, from + TOLD_WITHIN)));
-        });
-        self.snapshot.note(id, What::Warned { stops_at: at });
-        let Some(target) = self.snapshot.get(id).and_then(|entry| entry.target(false)) else { return };
+        self.snapshot.update(id, |entry| entry.told = Some((from, from + TOLD_WITHIN)));
         let left = format_duration(left.max(Duration::from_secs(1)));
         let line = match stop.by {
             StoppedBy::Age => {
@@ -176,10 +176,10 @@ impl Spindown {
         // From here on nothing happens in it that a last look could miss.
         self.halt(id).await;
         passed(Step::StopHalted);
-        let looked = self.look_into(id).await;
+        self.look_into(id).await;
         // What came in until then overrules the order.
-        if looked.is_err() || !self.is_idle_but_for_the_order(id) {
-            tracing::info!(container = %id, "kept: it came into use after all");
+        if !self.is_idle_but_for_the_order(id) || by == StoppedBy::Idle && self.may_be_wanted(id) {
+            tracing::info!(container = %id, "kept: it may have come into use after all");
             count_stop(by, "withdrawn");
             self.withdraw_stop(id).await?;
             return self.divert().await;
@@ -197,17 +197,25 @@ impl Spindown {
     async fn let_settle(&self, id: &ContainerId) {
         let settled = async {
             loop {
-                let Some(entry) = self.snapshot.get(id) else { return };
-                if !self.is_unsettled(&entry) || !self.is_idle_but_for_the_order(id) {
+                // What is frozen lets nobody show what he came for: it goes on for that if it must.
+                let Some(entry) = self.snapshot.get(id).filter(|entry| !entry.is_paused()) else { return };
+                if entry.wanted || !self.is_unsettled(&entry) || !self.is_idle_but_for_the_order(id) {
                     return;
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
-                if self.shutdown.is_cancelled() || self.look_into(id).await.is_err() {
+                if self.shutdown.is_cancelled() {
                     return;
                 }
+                self.look_into(id).await;
             }
         };
         let _ = tokio::time::timeout(SETTLED + LOOK_AGAIN, settled).await;
+    }
+
+    /// Whether somebody has come for it of whom it cannot be told yet whether he uses it: before its ports led to the door,
+    /// to the door, or to what is frozen.
+    fn may_be_wanted(&self, id: &ContainerId) -> bool {
+        self.snapshot.get(id).is_some_and(|entry| entry.wanted || self.is_unsettled(&entry))
     }
 
     /// The verdict, after all evidence has been read again: the engine's present state, what other servers saw, and what
@@ -225,7 +233,7 @@ impl Spindown {
         let remembered = self.store.activity(id).await?;
         self.catch_up(id).await?;
         self.heed_carried().await?;
-        self.look_into(id).await?;
+        self.look_into(id).await;
         let now = self.clock.now();
         if let Some(remembered) = remembered {
             self.snapshot.update(id, |entry| entry.remember(remembered, now));

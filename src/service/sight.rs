@@ -28,55 +28,47 @@ impl Spindown {
         let asked_of: HashMap<_, _> = targets.iter().map(|target| (target.id.clone(), target.clone())).collect();
         let asked = self.clock.now();
         let looks = self.sight.look(targets).await;
-        let (mut seen, mut problem) = (0_u32, None);
+        let (mut seen, mut problem): (_, Option<Error>) = (false, None);
         for (id, outcome) in looks {
             let Some(target) = asked_of.get(&id) else { continue };
             match self.take_look(target, outcome, asked) {
-                Ok(()) => seen += 1,
-                // It has just gone, which the engine tells better.
-                Err(error) if error.kind() == Kind::NotFound => {}
+                Ok(()) => seen = true,
+                // One that has just gone the engine tells of, and better.
+                Err(error) if problem.is_some() && error.kind() == Kind::NotFound => {}
                 Err(error) => problem = Some(error),
             }
         }
-        // One alone is its own affair.
-        self.vitals.sight_seen(problem.filter(|_| seen == 0).map_or(Ok(()), Err));
+        self.vitals.sight_seen(seen, problem);
         metrics::histogram!(meter::LOOK).record(stopwatch.elapsed().as_secs_f64());
     }
 
-    /// Looks into one container as closely as can be, before anything is done to it.
-    ///
-    /// # Errors
-    /// `Unavailable` if it could be looked into before, and cannot now: what it tells may be missing.
-    pub(super) async fn look_into(&self, id: &ContainerId) -> Result<()> {
-        if !self.sight.sees() {
-            return Ok(());
-        }
-        let entry = self.snapshot.require(id)?;
-        let Some(target) = entry.target(true).map(|target| Target { surely: true, ..target }) else { return Ok(()) };
+    /// Looks into one container as closely as can be, before anything is done to it. If that fails though it could be looked
+    /// into before, it gets fresh grace.
+    pub(super) async fn look_into(&self, id: &ContainerId) {
+        let target = self.snapshot.get(id).and_then(|entry| entry.target(true)).filter(|_| self.sight.sees());
+        let Some(target) = target.map(|target| Target { surely: true, ..target }) else { return };
         let asked = self.clock.now();
         let outcome = self.sight.look(vec![target.clone()]).await.into_iter().next();
         let outcome = outcome.map_or_else(|| Err(Error::unavailable("it was not looked at")), |(_, outcome)| outcome);
-        match self.take_look(&target, outcome, asked) {
-            Err(error) if entry.track.is_some() => {
-                Err(Error::unavailable("what goes on in it cannot be seen").caused_by(error))
-            }
-            // What was never seen is judged by what it reports.
-            _ => Ok(()),
-        }
+        // What was never seen is judged by what it reports.
+        let _ = self.take_look(&target, outcome, asked);
     }
 
     /// Takes in a look at a run of a container, which was begun at `now`.
     fn take_look(&self, target: &Target, outcome: Result<Look>, now: Stamp) -> Result<()> {
         let (id, window) = (&target.id, self.settings.look_window);
+        let took = self.clock.now().moment.since(now.moment);
         let findings = self.snapshot.update(id, |entry| {
             if entry.target(false).map(|now| now.pid) != Some(target.pid) {
                 // Another run by now.
                 return Ok(Findings::default());
             }
             match outcome {
-                Ok(look) => Ok(entry.take_look(&look, target.logins, window, now)),
+                Ok(look) => Ok(entry.take_look(&look, target.logins, window, now, took)),
                 Err(error) => {
-                    entry.lose_sight(now.moment);
+                    if entry.lose_sight(now.moment) && error.kind() != Kind::NotFound {
+                        tracing::warn!(container = %id, ?error, "what goes on in a container cannot be seen any more");
+                    }
                     Err(error)
                 }
             }
@@ -84,7 +76,8 @@ impl Spindown {
         let Some(findings) = findings else { return Ok(()) };
         let Findings { fruitless, logged_in, waiting, .. } = findings?;
         self.remember_knocks(id, &fruitless, &logged_in);
-        for client in waiting {
+        let here = self.snapshot.read().entry(id).is_some_and(|entry| entry.container.freezing.is_some());
+        for client in waiting.into_iter().filter(|_| here) {
             // Nobody told of it, or it was not let in then.
             if self.let_in(id, client) {
                 self.thaw_soon(id, None);

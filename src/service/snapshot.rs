@@ -10,6 +10,7 @@ use std::{
 use super::{entry::Entry, event::EventLog};
 use crate::{
     clock::Clock,
+    meter,
     model::{Container, ContainerId, EngineId, Error, Name, Protocol, Reference, Result, Status, What, changes},
 };
 
@@ -73,8 +74,11 @@ impl Snapshot {
         let index = &mut *guard;
         let entry = index.entries.get_mut(id)?;
         let before = (entry.container.name.clone(), entry.container.engine_id.clone());
-        let (shown, silent) = (entry.shown(), entry.silent);
+        let (shown, silent, false_freezes) = (entry.shown(), entry.silent, entry.false_freezes);
         let answer = change(entry);
+        if entry.false_freezes > false_freezes {
+            metrics::counter!(meter::FALSE_SLEEPS).increment(1);
+        }
         if let Some(what) = changes(&shown, &entry.shown()) {
             self.tell(entry, what);
         }

@@ -98,9 +98,10 @@ async fn whoever_comes_for_a_frozen_one_has_it_go_on_and_the_next_freeze_waits_l
             .any(|what| matches!(what, What::Woken { client: from, .. } if *from == client().ip()))
     );
     let activity = world.service().activity(id.as_str()).unwrap();
-    assert_eq!(activity.false_freezes, 1);
+    assert_eq!(activity.false_freezes, 0, "nobody knows what he wants");
     world.eyes.moves(&id, port(&world, &id), client());
     world.pass(BEAT * 4).await;
+    assert_eq!(world.service().activity(id.as_str()).unwrap().false_freezes, 1);
     world.pass(minutes(15)).await;
     assert_eq!(world.status(&id), Status::Running, "twice as long by now");
     world.pass(minutes(6)).await;
@@ -143,7 +144,10 @@ async fn one_who_merely_looks_in_is_let_in_and_keeps_nothing_up() {
     world.pass(minutes(10) + SWEEP).await;
     knock(&world, &id, client(), true).await;
     assert_eq!(world.status(&id), Status::Running);
-    world.pass(minutes(49)).await;
+    world.pass(minutes(2)).await;
+    assert_eq!(world.status(&id), Status::Frozen, "and costs the next freeze no time");
+    assert_eq!(world.service().activity(id.as_str()).unwrap().false_freezes, 0);
+    world.pass(minutes(47)).await;
     assert_eq!(world.status(&id), Status::Stopped, "it was no use: the clock runs from before");
 }
 
@@ -242,9 +246,8 @@ async fn a_change_of_a_frozen_one_that_cannot_go_on_yet_is_made_and_said_to_be()
 #[tokio::test(start_paused = true)]
 async fn a_server_that_ends_leaves_nothing_frozen_that_it_was_about_to_stop() {
     let mut world = seeing().await;
-    let id = create(&world, "20m", &[("freeze_after", "10m")]).await;
+    let id = create(&world, "20m", &[]).await;
     world.pass(minutes(20) - BEAT).await;
-    assert_eq!(world.status(&id), Status::Frozen);
     // Somebody has just connected, and it is not known yet what for.
     world.gap(BEAT);
     world.eyes.moves(&id, port(&world, &id), client());
@@ -319,6 +322,25 @@ async fn one_who_knocks_in_vain_is_heard_no_more_but_a_user_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_come_through_a_proxy_are_not_taken_for_one() {
+    let mut world = seeing().await;
+    let id = create(&world, "never", &[("freeze_after", "10m")]).await;
+    let gateway = world.settings.network.gateway();
+    // Short requests of many, all of which come from the gateway.
+    for request in 0..40_u16 {
+        while world.status(&id) != Status::Frozen {
+            world.pass(SWEEP).await;
+        }
+        let from = SocketAddr::from((gateway, 50_000 + request));
+        world.eyes.moves(&id, port(&world, &id), from);
+        knock(&world, &id, from, true).await;
+        assert_eq!(world.status(&id), Status::Running, "request {request}");
+        world.eyes.ends(&id, port(&world, &id), from);
+        world.beat().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_seen_outranks_what_is_reported_unless_the_image_has_a_meter() {
     let mut world = seeing().await;
     let forgotten = create(&world, "10m", &[]).await;
@@ -360,17 +382,27 @@ async fn work_and_keys_keep_it_up_and_sleep_does_not() {
 #[tokio::test(start_paused = true)]
 async fn eyes_that_fail_stop_nobody_and_then_the_reports_count() {
     let mut world = seeing().await;
-    let (busy, unused) = (create(&world, "10m", &[]).await, create(&world, "10m", &[]).await);
+    let [busy, unused, mute, asleep] = [1, 2, 3, 4].map(|_| create(&world, "10m", &[]));
+    let (busy, unused, mute, asleep) = (busy.await, unused.await, mute.await, asleep.await);
     world.connect(&busy, 1);
+    world.connect(&unused, 0);
+    world.order_stop(&asleep).await.unwrap();
     world.pass(minutes(9)).await;
     world.eyes.fail(true);
     world.pass(minutes(9)).await;
-    assert_eq!((world.status(&busy), world.status(&unused)), (Status::Running, Status::Running), "fresh grace");
+    assert_eq!([&busy, &unused, &mute].map(|id| world.status(id)), [Status::Running; 3], "fresh grace");
+    world.order_start(&asleep).await.unwrap();
     world.pass(minutes(20)).await;
-    assert_eq!((world.status(&busy), world.status(&unused)), (Status::Running, Status::Stopped));
-    assert!(!world.service().activity(busy.as_str()).unwrap().seen);
+    let all = [&busy, &unused, &mute, &asleep];
+    let expected = [Status::Running, Status::Stopped, Status::Running, Status::Running];
+    assert_eq!(all.map(|id| world.status(id)), expected, "nobody knows what goes on where nothing is reported");
+    let activity = world.service().activity(mute.as_str()).unwrap();
+    assert!(!activity.seen && activity.reason.contains("does not report"), "{}", activity.reason);
     let checks = world.service().health().await;
     assert!(checks.iter().any(|check| check.part == "sight" && check.problem.is_some()), "{checks:?}");
+    world.eyes.fail(false);
+    world.pass(minutes(12)).await;
+    assert_eq!(all.map(|id| world.status(id)), [Status::Stopped; 4]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,6 +425,35 @@ async fn a_stop_waits_for_whoever_has_just_connected() {
     assert_eq!(world.status(&id), Status::Running);
     assert_eq!(world.sim.count(Call::Stop), 0);
     assert!(world.kernel.asleep().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_while_it_is_about_to_stop_is_not_cut_off() {
+    let mut world = seeing().await;
+    let running = create(&world, "10m", &[]).await;
+    let frozen = create(&world, "10m", &[("freeze_after", "2m")]).await;
+    // One connects just before its ports lead to the door, one sends something to what is frozen.
+    let (eyes, service, here) = (Arc::clone(&world.eyes), world.service(), running.clone());
+    let port = port(&world, &running);
+    let address = world.report(&frozen).container.address.unwrap();
+    world.kernel.on_change(move |asleep| {
+        if !asleep.is_empty() {
+            eyes.moves(&here, port, client());
+            service.heed_knock(Knock { client: client(), address, port, data: true });
+        }
+    });
+    let kept = |world: &World, id| history(world, id).contains(&What::Kept);
+    while !kept(&world, &running) || !kept(&world, &frozen) {
+        world.pass(BEAT).await;
+        assert_eq!(world.sim.count(Call::Stop), 0);
+    }
+    assert_eq!((world.status(&running), world.status(&frozen)), (Status::Running, Status::Running));
+    assert!(world.kernel.asleep().is_empty());
+    // He goes, and so does it.
+    world.kernel.on_change(|_| ());
+    world.eyes.ends(&running, port, client());
+    world.pass(minutes(3)).await;
+    assert_eq!((world.status(&running), world.status(&frozen)), (Status::Stopped, Status::Stopped));
 }
 
 #[tokio::test(start_paused = true)]
@@ -473,6 +534,22 @@ async fn a_warning_is_no_use_and_what_is_typed_after_it_is() {
     world.pass(minutes(5)).await;
     assert_eq!((world.status(&left), world.status(&back)), (Status::Stopped, Status::Running));
     assert_eq!(history(&world, &left).iter().filter(|what| matches!(what, What::Warned { .. })).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_warned_of_what_does_not_come() {
+    let mut world = seeing().await;
+    // At noon, and again the hour after.
+    let table = "0 12,13 * * * for 1h";
+    let kept = create(&world, "10m", &[("warn_before", "5m"), ("keep_awake", table)]).await;
+    let frozen = create(&world, "30m", &[("warn_before", "5m"), ("freeze_after", "10m")]).await;
+    world.pass(minutes(40)).await;
+    assert_eq!((world.status(&kept), world.status(&frozen)), (Status::Running, Status::Stopped));
+    assert_eq!(world.eyes.told(), [], "nor is anybody told who cannot read it");
+    let warned = |id| history(&world, id).iter().filter(|what| matches!(what, What::Warned { .. })).count();
+    assert_eq!((warned(&kept), warned(&frozen)), (0, 1));
+    let stops = world.report(&kept).stops_at.unwrap();
+    assert_eq!((stops.hour(), stops.minute()), (14, 0));
 }
 
 #[tokio::test(start_paused = true)]

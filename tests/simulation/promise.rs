@@ -331,7 +331,7 @@ impl Model {
                 // It cannot report, and nobody is connected who would wait for it.
                 guest.present = false;
                 // What is frozen stays so, and nobody has used it.
-                let frozen = world.status(id) == Status::Frozen;
+                let frozen = world.sim.is_frozen(&guest.engine_id);
                 if world.service().freeze_container(id.as_str()).await.is_ok() && !frozen {
                     guest.last_use = now;
                 }
@@ -339,11 +339,8 @@ impl Model {
             Step::Knock(_) if world.sim.is_frozen(&guest.engine_id) => {
                 let (address, port) = (guest.birth.address.unwrap(), guest.birth.ports[0].container);
                 let client = SocketAddr::from(([192, 0, 2, 7], 40_000));
+                // To be let in is no use yet where it is seen what he does then.
                 world.kernel.knock(Knock { client, address, port, data: true });
-                world.settle().await;
-                if !world.sim.is_frozen(&guest.engine_id) {
-                    guest.last_use = now;
-                }
             }
             Step::OrderStop(_) => guest.ordered |= world.order_stop(id).await.is_ok(),
             Step::Remove(_) if world.remove(id).await.is_ok() => _ = self.guests.remove(index),

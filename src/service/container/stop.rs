@@ -92,6 +92,7 @@ impl Spindown {
             // It was to be looked at in peace.
             self.thaw(id).await?;
         }
+        self.snapshot.update(id, |entry| entry.wanted = false);
         self.amend(id, |container| container.stopping = None).await
     }
 

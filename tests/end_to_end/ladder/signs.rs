@@ -59,6 +59,9 @@ async fn a_session_that_nobody_types_in_sleeps_though_it_is_reported_for_ever() 
     println!("frozen after {frozen:?}, both stopped after {:?}", begun.elapsed());
     let history = house.history(&calm).await;
     assert_eq!(words(&history)[2..], ["frozen", "stopping", "stopped"], "{history:#?}");
+    // To stop it the engine lets it go on, which has met nobody.
+    let metrics = house.server.get("/metrics").await.json.as_str().unwrap().to_owned();
+    assert!(metrics.contains("spindown_false_sleeps_total 0"), "{metrics}");
     // It was not the sessions that ended.
     drop(sessions);
 }
