@@ -19,6 +19,9 @@ use crate::{
 const TOLD_WITHIN: Duration = Duration::from_secs(15);
 /// … and after this time it has come to him and has been seen to.
 const TOLD_FOR: Duration = Duration::from_secs(2);
+/// The kernel counts the time since data moved in ticks of up to ten milliseconds, at both ends: it may say that what comes
+/// of the telling came that much before.
+const TICKS: Duration = Duration::from_millis(20);
 /// How often a container is looked into while it settles.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -114,7 +117,7 @@ impl Spindown {
         let running = self.snapshot.get(id).filter(|entry| !entry.is_paused());
         let Some(target) = running.and_then(|entry| entry.target(false)) else { return };
         // What it is told moves on the connections of whoever is logged in, which shows nothing of him.
-        let from = now.moment;
+        let from = now.moment.before(TICKS);
         self.snapshot.update(id, |entry| entry.told = Some((from, from + TOLD_WITHIN)));
         let left = format_duration(left.max(Duration::from_secs(1)));
         let line = match stop.by {
