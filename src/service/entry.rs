@@ -295,7 +295,11 @@ impl Entry {
             frozen: self.is_paused(),
             demand: self.demand(),
         };
-        let (track, findings) = follow(self.track.as_ref(), look, rule, now.moment);
+        let (track, mut findings) = follow(self.track.as_ref(), look, rule, now.moment);
+        if self.container.freezing.is_none() {
+            // What others froze is not ours to let go on.
+            findings.waiting.clear();
+        }
         (self.track, self.lost_sight) = (Some(track), false);
         self.unsettled.clone_from(&findings.unsettled);
         for seen in &findings.evidence {

@@ -76,8 +76,7 @@ impl Spindown {
         let Some(findings) = findings else { return Ok(()) };
         let Findings { fruitless, logged_in, waiting, .. } = findings?;
         self.remember_knocks(id, &fruitless, &logged_in);
-        let here = self.snapshot.read().entry(id).is_some_and(|entry| entry.container.freezing.is_some());
-        for client in waiting.into_iter().filter(|_| here) {
+        for client in waiting {
             // Nobody told of it, or it was not let in then.
             if self.let_in(id, client) {
                 self.thaw_soon(id, None);

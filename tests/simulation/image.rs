@@ -236,8 +236,8 @@ async fn an_image_says_what_holds_for_its_containers_unless_they_do() {
     assert_eq!(made.ladder.freeze_after, Timeout::Never, "the creation is nearest");
     assert_eq!(made.ladder.evidence.to_string(), "processor=20% disk=1m");
     // What was set is left to the image again.
-    let rungs = vec![("freeze_after", DEFAULT.to_owned())];
-    let change = Change { rungs, ..Change::default() };
+    let mut change = Change { rungs_to_set: vec!["freeze_after"], ..Change::default() };
+    change.rungs.set("freeze_after", DEFAULT).unwrap();
     let changed = world.service().update_container(made.container.id.as_str(), change).await.unwrap();
     assert_eq!(changed.ladder.freeze_after, Timeout::After(minutes(10)));
 }

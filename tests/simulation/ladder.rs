@@ -36,6 +36,14 @@ async fn create_of(world: &World, image: &str, idle: &str, rungs: &[(&str, &str)
     world.service().create_container("admin", wanted, None).await.unwrap().container.id
 }
 
+/// The same with a container in it, of this idle timeout, that has just been frozen.
+async fn frozen(idle: &str) -> (World, ContainerId) {
+    let mut world = seeing().await;
+    let id = create(&world, idle, &[("freeze_after", "10m")]).await;
+    world.pass(minutes(10) + SWEEP).await;
+    (world, id)
+}
+
 /// The container's port to which the tests connect.
 fn port(world: &World, id: &ContainerId) -> u16 {
     world.report(id).container.ports[0].container
@@ -81,9 +89,7 @@ async fn it_is_frozen_first_and_stopped_later() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_for_a_frozen_one_has_it_go_on_and_the_next_freeze_waits_longer() {
-    let mut world = seeing().await;
-    let id = create(&world, "5h", &[("freeze_after", "10m")]).await;
-    world.pass(minutes(10) + SWEEP).await;
+    let (mut world, id) = frozen("5h").await;
     assert_eq!(world.status(&id), Status::Frozen);
     knock(&world, &id, client(), false).await;
     assert_eq!(world.status(&id), Status::Frozen, "a mere connection is no demand");
@@ -115,9 +121,7 @@ async fn whoever_comes_for_a_frozen_one_has_it_go_on_and_the_next_freeze_waits_l
 
 #[tokio::test(start_paused = true)]
 async fn whoever_is_not_even_let_into_the_queue_has_it_go_on() {
-    let mut world = seeing().await;
-    let id = create(&world, "5h", &[("freeze_after", "10m")]).await;
-    world.pass(minutes(10) + SWEEP).await;
+    let (mut world, id) = frozen("5h").await;
     knock(&world, &id, client(), false).await;
     assert_eq!(world.status(&id), Status::Frozen);
     world.pass(Duration::from_secs(1)).await;
@@ -139,9 +143,7 @@ async fn bytes_that_wait_unread_thaw_it_though_nobody_told_of_them() {
 
 #[tokio::test(start_paused = true)]
 async fn one_who_merely_looks_in_is_let_in_and_keeps_nothing_up() {
-    let mut world = seeing().await;
-    let id = create(&world, "1h", &[("freeze_after", "10m")]).await;
-    world.pass(minutes(10) + SWEEP).await;
+    let (mut world, id) = frozen("1h").await;
     knock(&world, &id, client(), true).await;
     assert_eq!(world.status(&id), Status::Running);
     world.pass(minutes(2)).await;
@@ -153,9 +155,7 @@ async fn one_who_merely_looks_in_is_let_in_and_keeps_nothing_up() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_frozen_is_forgotten_when_the_server_dies_or_ends() {
-    let mut world = seeing().await;
-    let id = create(&world, "5h", &[("freeze_after", "10m")]).await;
-    world.pass(minutes(10) + SWEEP).await;
+    let (mut world, id) = frozen("5h").await;
     world.restart().await;
     assert_eq!(world.status(&id), Status::Frozen);
     world.beat().await;
@@ -221,9 +221,7 @@ async fn what_was_frozen_though_the_engine_did_not_say_so_is_known_to_be_ours() 
 
 #[tokio::test(start_paused = true)]
 async fn a_thaw_that_fails_is_tried_again() {
-    let mut world = seeing().await;
-    let id = create(&world, "5h", &[("freeze_after", "10m")]).await;
-    world.pass(minutes(10) + SWEEP).await;
+    let (mut world, id) = frozen("5h").await;
     world.sim.fail_next(Call::Thaw, Error::new(Kind::Internal, "as arranged"));
     // He has sent his request, and waits for the answer.
     knock(&world, &id, client(), true).await;
@@ -233,9 +231,7 @@ async fn a_thaw_that_fails_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_of_a_frozen_one_that_cannot_go_on_yet_is_made_and_said_to_be() {
-    let mut world = seeing().await;
-    let id = create(&world, "5h", &[("freeze_after", "10m")]).await;
-    world.pass(minutes(10) + SWEEP).await;
+    let (mut world, id) = frozen("5h").await;
     world.sim.fail_next(Call::Thaw, Error::new(Kind::Unavailable, "as arranged"));
     let report = world.set_timeout(&id, "2h").await.unwrap();
     assert_eq!((report.status, report.container.idle_timeout), (Status::Frozen, Timeout::parse("2h").unwrap()));

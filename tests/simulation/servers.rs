@@ -92,8 +92,8 @@ async fn what_both_servers_set_of_a_ladder_holds() {
     world.settle().await;
     // Neither has seen what the other did.
     for (server, name, text) in [(&other.spindown, "max_age", "1d"), (&world.service(), "freeze_after", "10m")] {
-        let change =
-            spindown::service::container::Change { rungs: vec![(name, text.to_owned())], ..Default::default() };
+        let mut change = spindown::service::container::Change { rungs_to_set: vec![name], ..Default::default() };
+        change.rungs.set(name, text).unwrap();
         server.update_container(id.as_str(), change).await.unwrap();
     }
     world.pass(minutes(1)).await;

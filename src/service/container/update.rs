@@ -15,8 +15,10 @@ pub struct Change {
     pub name: Option<Name>,
     /// Another idle timeout.
     pub idle_timeout: Option<Timeout>,
-    /// What is to be set of the rest of its ladder: the names of rungs and texts that [`Rungs::set`] takes.
-    pub rungs: Vec<(&'static str, String)>,
+    /// The rest of its ladder …
+    pub rungs: Rungs,
+    /// … of which these are to be as they are there, by their [names](Rungs::NAMES).
+    pub rungs_to_set: Vec<&'static str>,
     /// For what it is to wake.
     pub wake: Option<Wake>,
     /// Other labels, in place of all it had.
@@ -28,8 +30,8 @@ pub struct Change {
 impl Change {
     /// Whether nothing is to change.
     pub fn is_empty(&self) -> bool {
-        let Self { name, idle_timeout, rungs, wake, labels, authorized_keys } = self;
-        let lasting = idle_timeout.is_none() && rungs.is_empty() && wake.is_none() && labels.is_none();
+        let Self { name, idle_timeout, rungs: _, rungs_to_set, wake, labels, authorized_keys } = self;
+        let lasting = idle_timeout.is_none() && rungs_to_set.is_empty() && wake.is_none() && labels.is_none();
         lasting && name.is_none() && authorized_keys.is_none()
     }
 }
@@ -41,10 +43,6 @@ impl Spindown {
     /// # Errors
     /// `NotFound`; `Conflict` if the name is in use or the engine has it no more; `Unavailable` without engine or store.
     pub async fn update_container(&self, name: &str, change: Change) -> Result<Report> {
-        let mut rungs = Rungs::default();
-        for (name, text) in &change.rungs {
-            rungs.set(name, text)?;
-        }
         let id = self.find(name)?;
         self.touch(&id);
         let _lock = self.locks.lock_in_time(&id).await?;
@@ -66,11 +64,11 @@ impl Spindown {
             self.engine.rename(&engine_id, name).await?;
             self.look_again(&id, &engine_id).await?;
         }
-        let has_rungs = !change.rungs.is_empty();
+        let has_rungs = !change.rungs_to_set.is_empty();
         if has_rungs || change.idle_timeout.is_some() || change.wake.is_some() || change.labels.is_some() {
             self.amend(&id, |container| {
-                for (name, _) in &change.rungs {
-                    container.rungs.take_over(name, &rungs);
+                for name in &change.rungs_to_set {
+                    container.rungs.take_over(name, &change.rungs);
                 }
                 container.idle_timeout = change.idle_timeout.unwrap_or(container.idle_timeout);
                 container.wake = change.wake.unwrap_or(container.wake);

@@ -316,30 +316,37 @@ fn inspection(id: &EngineId, state: &str) -> String {
     serde_json::json!({"Id": id, "Created": created, "State": state, "Config": {"Labels": labels}}).to_string()
 }
 
+/// An engine that gives each request this answer, and hangs up.
+async fn fake(answer: impl Fn(&[u8]) -> String + Send + 'static) -> Docker {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let _ = stream.write_all(answer(&request[..length]).as_bytes()).await;
+        }
+    });
+    Docker::connect(&format!("tcp://{address}"), "none").unwrap()
+}
+
 /// Why a container is not frozen is told: that it is down, or what the engine failed at.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_cannot_freeze_is_not_taken_for_a_container_that_is_down() {
     for (state, expected) in [("running", Kind::Internal), ("exited", Kind::Conflict)] {
         let id = EngineId::parse(&"5a".repeat(32)).unwrap();
         let shown = inspection(&id, state);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = [0; 4096];
-                let length = stream.read(&mut request).await.unwrap_or(0);
-                let (status, body) = if request[..length].starts_with(b"POST") {
-                    ("500 Internal Server Error", r#"{"message":"cannot freeze: device or resource busy"}"#)
-                } else {
-                    ("200 OK", &*shown)
-                };
-                let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
-                let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        let docker = Docker::connect(&format!("tcp://{address}"), "none").unwrap();
+        let docker = fake(move |request| {
+            let (status, body) = if request.starts_with(b"POST") {
+                ("500 Internal Server Error", r#"{"message":"cannot freeze: device or resource busy"}"#)
+            } else {
+                ("200 OK", &*shown)
+            };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
+            format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+        })
+        .await;
         let error = docker.freeze(&id).await.unwrap_err();
         assert_eq!(error.kind(), expected, "{state}: {error:?}");
         assert_eq!(error.message().contains("not running"), state == "exited", "{state}: {error:?}");
@@ -350,17 +357,7 @@ async fn an_engine_that_cannot_freeze_is_not_taken_for_a_container_that_is_down(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_dies_in_the_middle_is_unavailable() {
     for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{"] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = [0; 4096];
-                let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(beginning.as_bytes()).await;
-            }
-        });
-        let docker = Docker::connect(&format!("tcp://{address}"), "none").unwrap().with_deadlines(impatient());
+        let docker = fake(|_| beginning.to_owned()).await.with_deadlines(impatient());
         nothing_answers(&docker).await;
     }
 }

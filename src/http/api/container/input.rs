@@ -69,10 +69,6 @@ pub(super) const LIST: [&str; 6] = ["status", "image", "label", "audit", "limit"
 
 /// Reads what a new container is to be.
 pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
-    let mut own = Rungs::default();
-    for (name, text) in rungs(&mut fields)? {
-        own.set(name, &text)?;
-    }
     let wanted = NewContainer {
         image: image(fields.text("image")?)?,
         name: name(&mut fields)?,
@@ -81,7 +77,7 @@ pub(super) fn new_container(mut fields: Fields) -> Result<NewContainer> {
         labels: labels(&mut fields)?.unwrap_or_default(),
         authorized_keys: authorized_keys(&mut fields)?,
         idle_timeout: idle_timeout(&mut fields)?,
-        rungs: own,
+        rungs: rungs(&mut fields)?.0,
         wake: wake(&mut fields)?.unwrap_or_default(),
         memory: fields.scalar("memory")?.map(|t| about("memory", parse_memory(&t))).transpose()?,
         cpus: fields.scalar("cpus")?.map(|t| about("cpus", parse_cpus(&t))).transpose()?,
@@ -119,10 +115,12 @@ impl Patch {
                 )));
             }
         };
+        let (rungs, rungs_to_set) = rungs(&mut fields)?;
         let change = Change {
             name: name(&mut fields)?,
             idle_timeout: idle_timeout(&mut fields)?,
-            rungs: rungs(&mut fields)?,
+            rungs,
+            rungs_to_set,
             wake: wake(&mut fields)?,
             labels: labels(&mut fields)?,
             authorized_keys: authorized_keys(&mut fields)?,
@@ -350,9 +348,9 @@ fn span(fields: &mut Fields, name: &str) -> Result<Option<String>> {
     Ok(text.or_else(|| given.then(|| Timeout::Never.to_string())))
 }
 
-/// What is said of the rest of the ladder: the rungs' names, and texts that can be set.
-fn rungs(fields: &mut Fields) -> Result<Vec<(&'static str, String)>> {
-    let mut said = Vec::new();
+/// What is said of the rest of the ladder, and of which rungs something is said.
+fn rungs(fields: &mut Fields) -> Result<(Rungs, Vec<&'static str>)> {
+    let (mut rungs, mut said) = (Rungs::default(), Vec::new());
     for name in Rungs::NAMES {
         let text = match name {
             "keep_awake" => fields.texts(name)?.map(|texts| texts.join(";")),
@@ -360,11 +358,11 @@ fn rungs(fields: &mut Fields) -> Result<Vec<(&'static str, String)>> {
             _ => span(fields, name)?,
         };
         if let Some(text) = text {
-            about(name, Rungs::default().set(name, &text))?;
-            said.push((name, text));
+            about(name, rungs.set(name, &text))?;
+            said.push(name);
         }
     }
-    Ok(said)
+    Ok((rungs, said))
 }
 
 /// Each pair is read by itself, so that none hides in the value of another.
